@@ -1,0 +1,17 @@
+"""What was said and what became of it: frozen, serialisable, without torch."""
+
+from turnwise.conversation.messages import Conversation, Message, Role, ToolCall
+from turnwise.conversation.trajectory import Ending, Group, Outcome, Trajectory, Turn, Usage
+
+__all__ = [
+    "Conversation",
+    "Ending",
+    "Group",
+    "Message",
+    "Outcome",
+    "Role",
+    "ToolCall",
+    "Trajectory",
+    "Turn",
+    "Usage",
+]

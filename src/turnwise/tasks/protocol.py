@@ -1,0 +1,60 @@
+"""What a task is: scenarios, a user and an outcome behind one interface."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from turnwise.conversation import Conversation, Outcome
+from turnwise.users import User
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One situation to be played; tasks extend it with the hidden facts."""
+
+    id: str  # unique within the task and preset, e.g. "clarify-medium-17"
+    seed: int
+
+
+S = TypeVar("S", bound=Scenario)
+
+
+class Task(Protocol[S]):
+    """Everything is a pure function of its arguments: same arguments, same answer.
+
+    `seed` is the dialogue's seed (siblings of one scenario differ in it); it drives the user's
+    chance and the outcome's. Nothing is stored between calls, so that any dialogue can be
+    branched at any turn: clone = keep the conversation, restore = ask again with it.
+    """
+
+    name: str
+    preset: str
+    max_turns: int  # assistant turns that a dialogue of this task may need
+
+    def scenario(self, seed: int) -> S: ...
+
+    def opening(self, scenario: S) -> Conversation:
+        """Messages before the first assistant turn; the last one is the user's."""
+
+    def user(self, scenario: S, seed: int) -> User: ...
+
+    def outcome(self, scenario: S, conversation: Conversation, seed: int) -> Outcome:
+        """Score in [0, 1]; parts hold at least "success" (0 or 1)."""
+
+    def turn_rewards(
+        self, scenario: S, conversation: Conversation
+    ) -> Sequence[Mapping[str, float]]:
+        """Named rewards of each assistant turn; empty mappings where the task gives none."""
+
+    def oracle(self, scenario: S, conversation: Conversation, seed: int) -> tuple[float, ...]:
+        """Exact credit of each assistant turn: V(after its reply) − V(before it).
+
+        V is the expected outcome score; outcome noise is averaged out. One number a turn.
+        """
+
+    def demonstration(self, scenario: S, seed: int) -> Conversation:
+        """A dialogue of a noisy demonstrator: fluent, and bad at the task. Starts with the opening
+        and ends with an assistant message or the user's last word."""
+
+    def secrets(self, scenario: S) -> tuple[str, ...]:
+        """Texts that must not be in what the policy reads before it asks for them."""

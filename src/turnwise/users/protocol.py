@@ -1,0 +1,28 @@
+"""Whoever answers the assistant."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from turnwise.conversation import Conversation, Ending, Message
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back after an assistant message.
+
+    At least one of the two is given: a message without an ending goes on, a message with an ending
+    is the last word, an ending alone closes the dialogue in silence (the assistant acted).
+    """
+
+    message: Message | None = None
+    ending: Ending | None = None
+
+
+class User(Protocol):
+    """Answers a conversation whose last message is the assistant's.
+
+    A rule-based user is a pure function of (scenario, conversation, seed): it keeps no state, so a
+    dialogue can be branched at any turn by asking again with another conversation.
+    """
+
+    async def reply(self, conversation: Conversation) -> Reply: ...
