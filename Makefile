@@ -1,0 +1,53 @@
+# Everything a developer runs. `make` alone lists the targets.
+PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+STAMP := $(VENV)/.turnwise-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-learning test-browser lint format bench docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## make the virtual environment and install turnwise with its tools
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch setuptools # first and alone: the rest then finds it and pulls no other build
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: setup ## warm-start, train, evaluate and write the report: at most five minutes on two cores
+	$(BIN)/turnwise train recipes/clarify_itpo.toml --output-dir runs/demo --overwrite
+
+test: setup ## the default tests
+	$(BIN)/python -m pytest tests --ignore=tests/learning --ignore=tests/browser
+
+test-learning: setup ## slow tests: does a policy learn?
+	$(BIN)/python -m pytest tests/learning
+
+test-browser: setup ## the report in headless Chromium, which must be installed
+	@command -v chromium >/dev/null || { echo "chromium is missing: apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pytest tests/browser
+
+lint: setup ## style, format and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src tests
+
+format: setup ## rewrite the files in the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## speed and memory, one after the other
+	@set -e; for script in benchmarks/*.py; do \
+		echo "== $$script"; OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python $$script; done
+
+docs: setup ## rewrite the generated page of settings
+	$(BIN)/python docs/make_config_page.py
+
+clean: ## remove caches (never runs/)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
