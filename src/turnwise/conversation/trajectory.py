@@ -17,8 +17,8 @@ class Ending(StrEnum):
     FAREWELL = "farewell"  # a speaker closed the dialogue
     TASK_DONE = "task_done"  # the assistant acted and the task is over
     TURN_LIMIT = "turn_limit"  # still talking when turns ran out
-    TOKEN_LIMIT = "token_limit"  # still talking when tokens or time ran out
-    SPEAKER_FAILED = "speaker_failed"  # a model or service gave no message
+    TOKEN_LIMIT = "token_limit"  # still talking when tokens ran out
+    SPEAKER_FAILED = "speaker_failed"  # a user or service gave no message, or not in time
 
     @property
     def is_truncated(self) -> bool:

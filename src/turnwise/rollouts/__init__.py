@@ -1,1 +1,16 @@
+"""Playing dialogues: the order of speech, its limits, and the driver that lets people talk."""
 
+from turnwise.rollouts.dialogue import AskPolicy, AskUser, Limits, Played, dialogue
+from turnwise.rollouts.play import Failure, Plan, Stage, play
+
+__all__ = [
+    "AskPolicy",
+    "AskUser",
+    "Failure",
+    "Limits",
+    "Plan",
+    "Played",
+    "Stage",
+    "dialogue",
+    "play",
+]

@@ -1,5 +1,25 @@
 """Text to ids and back, who wrote which token in which turn, and the batch."""
 
 from turnwise.tokens.batch import TurnBatch, microbatches, turn_batch
+from turnwise.tokens.chat import (
+    ChatFormat,
+    ChatTokenizer,
+    Piece,
+    TemplateReport,
+    TokenisedConversation,
+    mask_preview,
+    tokenise,
+)
 
-__all__ = ["TurnBatch", "microbatches", "turn_batch"]
+__all__ = [
+    "ChatFormat",
+    "ChatTokenizer",
+    "Piece",
+    "TemplateReport",
+    "TokenisedConversation",
+    "TurnBatch",
+    "mask_preview",
+    "microbatches",
+    "tokenise",
+    "turn_batch",
+]

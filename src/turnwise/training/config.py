@@ -1,7 +1,7 @@
 """What a run is told: pydantic models that forbid unknown keys.
 
 A config stops at the door: below this room functions take plain arguments. Field names are TRL's
-where the meaning is the same. `None` in [method] and [prm] means "as the preset says".
+where the meaning is the same.
 """
 
 from typing import Annotated, Literal
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -68,55 +69,56 @@ class RolloutConfig(Section):
 
 
 class MethodConfig(Section):
-    """Credit × estimator; methods/itpo.md section 7 lists what each preset sets."""
+    """Credit × estimator. Defaults are those of preset "default"; a key that is not given takes the
+    value of the chosen preset (training/presets.py)."""
 
     credit: CreditName = "itpo-norm"
     estimator: EstimatorName = "rloo"
     preset: PresetName = "default"
     turn_discount: Share = Field(1.0, description="γ per turn, never per token")
     turn_lambda: Share = Field(0.5, description="λ of implicit-value, under trust")
-    logits: Literal["sum", "sum_over_length_power", "mean_times_global_length"] | None = None
-    length_power: Share | None = Field(None, description="α of sum_over_length_power")
-    weight_temperature: Positive | None = Field(None, description="η of itpo-norm")
-    scale: Literal["none", "batch_std", "max_return"] | None = None
-    redistribution: Literal["direct", "to_go"] | None = None
-    blame: Literal["same", "signed"] | None = None
-    trust_mix: bool | None = None
-    baseline: (
-        Literal["loo_turn_index", "loo_total", "own_turn", "redistribute", "masked_rloo"] | None
-    ) = None
-    scaling: Literal["rms", "shift"] | None = None
-    scaling_floor: Annotated[float, Field(ge=0)] | None = None
-    calibration: Literal["per_turn", "shared_bias"] | None = None
-    value_offset: Literal["group", "none"] | None = None
-    length_penalty: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="λ: outcome units for each counted token or word"
-    )
-    penalty_count: Literal["written_tokens", "words_all_messages"] | None = None
-    coef_outcome: float | None = None
-    coef_prm: float | None = None
-    turn_source: Literal["recorded", "mask_runs"] | None = None
-    drop_last_token: bool | None = None
+    logits: Literal["sum", "sum_over_length_power", "mean_times_global_length"] = "sum"
+    length_power: Share = Field(0.5, description="α of sum_over_length_power")
+    weight_temperature: Positive = Field(1.0, description="η of itpo-norm")
+    scale: Literal["none", "batch_std", "max_return"] = "batch_std"
+    redistribution: Literal["direct", "to_go"] = "direct"
+    blame: Literal["same", "signed"] = "same"
+    trust_mix: bool = Field(True, description="an untrusted PRM counts as the trajectory credit")
+    baseline: Literal[
+        "auto", "redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo"
+    ] = Field("auto", description="of rloo; auto = redistribute for weights, else by credit")
+    scaling: Literal["rms", "shift"] = "rms"
+    scaling_floor: NotNegative = Field(0.1, description="outcome units; of scaling rms")
+    calibration: Literal["per_turn", "shared_bias"] = "per_turn"
+    value_offset: Literal["group", "none"] = "group"
+    length_penalty: NotNegative = Field(4e-5, description="λ: outcome units per token or word")
+    penalty_count: Literal["written_tokens", "words_all_messages"] = "written_tokens"
+    coef_outcome: float = Field(0.0, description="of the outcome as a second source; masked_rloo")
+    coef_prm: float = Field(1.0, description="of the turn rewards; masked_rloo")
+    turn_source: Literal["recorded", "mask_runs"] = "recorded"
+    drop_last_token: bool = Field(False, description="compatibility: a row's last token earns 0")
     dirichlet_alpha: Positive = Field(1.0, description="α of the random credit")
 
 
 class PrmConfig(Section):
-    """The implicit process reward model."""
+    """The implicit process reward model. A key that is not given takes the preset's value."""
 
     beta: Positive = 0.01
     learning_rate: Positive = 2e-5
     bias_learning_rate: Positive = 0.01
     max_grad_norm: Positive = 10.0
     passes: Count = 1
-    mini_batch: Count | None = Field(None, description="dialogues of one PRM step")
-    shuffle: bool | None = None
-    bias: Literal["learned", "none"] | None = None
-    trust: bool | None = None
-    replay: Annotated[int, Field(ge=0)] | None = Field(None, description="iterations kept")
+    mini_batch: Count = Field(16, description="dialogues of one PRM step")
+    shuffle: bool = Field(True, description="by whole groups, seeded")
+    bias: Literal["learned", "none"] = "learned"
+    trust: bool = Field(True, description="False: the gate g is 1 from the start")
+    replay: Annotated[int, Field(ge=0)] = Field(8, description="iterations kept; 0 = off")
     replay_steps: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="extra optimizer steps each iteration; None = two passes' worth"
+        None, description="extra optimizer steps of an iteration; not given = two passes' worth"
     )
-    scores: Literal["post", "prequential"] = "post"
+    scores: Literal["auto", "post", "prequential"] = Field(
+        "auto", description="auto = prequential for implicit-value, else post"
+    )
 
 
 class TrainConfig(Section):
@@ -127,16 +129,16 @@ class TrainConfig(Section):
     num_generations: Count = Field(8, description="siblings of each scenario (G)")
     num_mini_batches: Count = Field(1, description="optimizer steps of an iteration")
     learning_rate: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     max_grad_norm: Positive = 1.0
     epsilon: Positive = 0.2
     epsilon_high: Positive = 0.2
     dual_clip: Annotated[float, Field(gt=1)] = 3.0
-    beta: Annotated[float, Field(ge=0)] = Field(0.001, description="KL to the reference, in the loss")
-    beta_in_reward: Annotated[float, Field(ge=0)] = Field(0.0, description="KL in the turn rewards")
+    beta: NotNegative = Field(0.001, description="KL to the reference, in the loss")
+    beta_in_reward: NotNegative = Field(0.0, description="KL in the turn rewards")
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    entropy_coef: Annotated[float, Field(ge=0)] = 0.001
-    divisor: Literal["tokens", "dialogues", "budget", "per_dialogue_mean"] | None = None
+    entropy_coef: NotNegative = 0.001
+    divisor: Literal["tokens", "dialogues", "budget", "per_dialogue_mean"] = "tokens"
     rescore_behaviour: bool = Field(False, description="score behaviour log-probs again before the update")
     per_device_train_batch_size: Count = Field(32, description="rows of one pass")
     max_tokens_per_pass: Count = 16384
@@ -149,7 +151,7 @@ class EvalConfig(Section):
 
     num_scenarios: Count = 128
     every: Annotated[int, Field(ge=0)] = Field(10, description="steps between evaluations; 0 = only start and end")
-    temperature: Annotated[float, Field(ge=0)] = 1.0
+    temperature: NotNegative = 1.0
     num_samples: Count = Field(1, description="dialogues of each scenario")
 
 

@@ -1,0 +1,96 @@
+"""Who speaks when: a pure generator that knows no model, no network and no clock."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from turnwise.backends.protocol import Sample
+from turnwise.conversation import Conversation, Ending, Message, Turn
+from turnwise.errors import BudgetError
+from turnwise.tokens import ChatFormat
+from turnwise.users import Reply
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a dialogue may become."""
+
+    max_turns: int  # assistant turns
+    max_turn_tokens: int  # tokens of one assistant turn
+    max_conversation_tokens: int  # tokens of the dialogue, opening included
+    timeout_s: float = 600.0  # wall clock, kept by the driver
+
+
+@dataclass(frozen=True)
+class AskPolicy:
+    """The assistant is to speak."""
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class AskUser:
+    """The user is to answer."""
+
+    conversation: Conversation
+
+
+@dataclass(frozen=True)
+class Played:
+    """A dialogue that ended."""
+
+    conversation: Conversation
+    token_ids: tuple[int, ...]
+    turns: tuple[Turn, ...]
+    ending: Ending
+
+
+Speech = Generator[AskPolicy | AskUser, Sample | Reply, Played]
+
+
+def dialogue(opening: Conversation, chat: ChatFormat, limits: Limits) -> Speech:
+    """The order of speech of one dialogue.
+
+    Yields AskPolicy and expects a Sample, yields AskUser and expects a Reply, in turns. Nothing is
+    sampled and thrown away: the policy is only asked when its message will be kept, a message cut
+    by `max_turn_tokens` is kept as it is. At the turn limit the user is still heard, since only
+    the user knows that the task is done; a reply that ends nothing is then not part of the dialogue.
+
+    Raises BudgetError if the opening leaves no room for a single token.
+    """
+    conversation, token_ids = opening, chat.opening(opening)
+    if len(token_ids) >= limits.max_conversation_tokens:
+        raise BudgetError(
+            f"the opening has {len(token_ids)} tokens and the whole dialogue at most "
+            f"{limits.max_conversation_tokens}; raise rollout.max_conversation_tokens"
+        )
+    turns: list[Turn] = []
+    while True:
+        room = limits.max_conversation_tokens - len(token_ids)
+        sample = yield AskPolicy(token_ids, min(limits.max_turn_tokens, room))
+        assert isinstance(sample, Sample)
+        turn = Turn(
+            start=len(token_ids),
+            stop=len(token_ids) + len(sample.token_ids),
+            logp_behaviour=sample.logp,
+            stop_reason=sample.stop_reason,
+        )
+        token_ids += sample.token_ids
+        conversation = (*conversation, Message("assistant", chat.text(sample.token_ids)))
+        turns.append(turn)
+
+        reply = yield AskUser(conversation)
+        assert isinstance(reply, Reply)
+        if reply.ending is not None:
+            last_word = () if reply.message is None else (reply.message,)
+            return Played((*conversation, *last_word), token_ids, tuple(turns), reply.ending)
+        if len(turns) == limits.max_turns:
+            return Played(conversation, token_ids, tuple(turns), Ending.TURN_LIMIT)
+        assert reply.message is not None
+        piece = chat.continuation([reply.message], is_closed=sample.stop_reason == "stop")
+        if len(token_ids) + len(piece.token_ids) >= limits.max_conversation_tokens:
+            return Played(conversation, token_ids, tuple(turns), Ending.TOKEN_LIMIT)
+        bodies = tuple((a + len(token_ids), b + len(token_ids)) for a, b in piece.bodies)
+        turns[-1] = Turn(turn.start, turn.stop, turn.logp_behaviour, turn.stop_reason, bodies)
+        token_ids += piece.token_ids
+        conversation = (*conversation, reply.message)

@@ -1,0 +1,160 @@
+"""The driver: lets a policy and users speak in the order that `dialogue` asks for."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic
+
+from turnwise.backends.protocol import Sample, Sampler, SampleRequest
+from turnwise.conversation import Conversation, Ending, Outcome, Trajectory, Usage
+from turnwise.rollouts.dialogue import AskPolicy, Limits, Played, dialogue
+from turnwise.tasks.protocol import S, Task
+from turnwise.tokens import ChatFormat
+from turnwise.users import Reply, User
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A dialogue to be played."""
+
+    scenario_seed: int
+    group_id: str
+    seed: int  # the user's and the sampler's noise; equal seeds give equal dialogues
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S]):
+    """Everything dialogues of one task share."""
+
+    task: Task[S]
+    chat: ChatFormat
+    limits: Limits
+    temperature: float = 1.0
+    max_live: int = 128  # dialogues held open at the same time; the next one takes a freed place
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a dialogue could not be played to its end."""
+
+    plan: Plan
+    reason: str
+
+
+async def play(
+    stage: Stage[S],
+    sampler: Sampler,
+    plans: Sequence[Plan],
+    *,
+    policy_version: int = 0,
+    on_finished: Callable[[Trajectory], None] = lambda trajectory: None,
+) -> tuple[list[Trajectory], list[Failure]]:
+    """Plays every plan; users answer while other dialogues decode.
+
+    Returns the trajectories in the order of the plans, and the reason of each dialogue that ended
+    as SPEAKER_FAILED (its trajectory has no outcome; it is counted and left out, never scored 0).
+    An error of the sampler or the task itself is not a speaker's: it is raised, and the other
+    dialogues are cancelled.
+    """
+    gate = asyncio.Semaphore(stage.max_live)
+    failures: list[Failure] = []
+
+    async def one(number: int, plan: Plan) -> Trajectory:
+        async with gate:
+            trajectory = await _play_one(
+                stage, sampler, plan, f"{number}/{plan.seed}", policy_version, failures
+            )
+        on_finished(trajectory)
+        return trajectory
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(one(i, plan)) for i, plan in enumerate(plans)]
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None  # the first cause; the rest are its cancellations
+    return [task.result() for task in running], failures
+
+
+async def _play_one(
+    stage: Stage[S],
+    sampler: Sampler,
+    plan: Plan,
+    session: str,
+    policy_version: int,
+    failures: list[Failure],
+) -> Trajectory:
+    start_s = time.monotonic()
+    scenario = stage.task.scenario(plan.scenario_seed)
+    opening = stage.task.opening(scenario)
+    speech = dialogue(opening, stage.chat, stage.limits)
+    request = SampleRequest(
+        prompt_ids=(),
+        noise_seed=plan.seed,
+        max_new_tokens=1,
+        stop_ids=(stage.chat.stop_id,),
+        temperature=stage.temperature,
+        session=session,
+    )
+    user = stage.task.user(scenario, plan.seed)
+    deadline_s = start_s + stage.limits.timeout_s
+    try:
+        ask = next(speech)
+        while True:
+            answer: Sample | Reply
+            if isinstance(ask, AskPolicy):
+                answer = await sampler.sample(
+                    replace(request, prompt_ids=ask.prompt_ids, max_new_tokens=ask.max_new_tokens)
+                )
+            else:
+                answer = await _heard(user, ask.conversation, plan, deadline_s, failures)
+            ask = speech.send(answer)
+    except StopIteration as end:
+        return _trajectory(stage.task, scenario, plan, end.value, policy_version, start_s)
+    finally:
+        sampler.release(session)
+
+
+async def _heard(
+    user: User,
+    conversation: Conversation,
+    plan: Plan,
+    deadline_s: float,
+    failures: list[Failure],
+) -> Reply:
+    """The user's reply; one that cannot be had ends the dialogue as SPEAKER_FAILED."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+            return await user.reply(conversation)
+    except TimeoutError:
+        failures.append(Failure(plan, "no reply in time (rollout.timeout_s)"))
+    except Exception as error:  # the one catch-all: a user is foreign code or a foreign service
+        failures.append(Failure(plan, f"{type(error).__name__}: {error}"))
+    return Reply(ending=Ending.SPEAKER_FAILED)
+
+
+def _trajectory(
+    task: Task[S], scenario: S, plan: Plan, played: Played, policy_version: int, start_s: float
+) -> Trajectory:
+    written = sum(turn.stop - turn.start for turn in played.turns)
+    if played.ending is Ending.SPEAKER_FAILED:
+        outcome, turns = Outcome(None), played.turns
+    else:
+        outcome = task.outcome(scenario, played.conversation, plan.seed)
+        rewards = task.turn_rewards(scenario, played.conversation)
+        turns = tuple(
+            replace(turn, rewards=reward)
+            for turn, reward in zip(played.turns, rewards, strict=True)
+        )
+    return Trajectory(
+        scenario_id=scenario.id,
+        group_id=plan.group_id,
+        seed=plan.seed,
+        conversation=played.conversation,
+        token_ids=played.token_ids,
+        turns=turns,
+        outcome=outcome,
+        ending=played.ending,
+        policy_version=policy_version,
+        usage=Usage(len(played.token_ids) - written, written, time.monotonic() - start_s),
+    )
