@@ -1,1 +1,46 @@
+"""Losses of tokens and dialogues, unreduced, and the divisor that turns them into one number.
 
+Here: the clipped surrogate, KL estimators, the implicit reward model's cross-entropy, the weights
+of tokens in a step. Not here: rewards of turns (credit) and what they are compared with
+(advantages). Every function is pure; arrays in, arrays out.
+"""
+
+from turnwise.losses.implicit_prm import (
+    base_rate_bce,
+    bias_gradient,
+    implicit_prm_bce,
+    implicit_prm_logits,
+    initial_bias,
+    prm_token_weights,
+)
+from turnwise.losses.kl import kl_k1, kl_k2, kl_k3, kl_turn_reward
+from turnwise.losses.objective import (
+    Divisor,
+    entropy_weights,
+    kl_objective,
+    loss_divisor,
+    loss_weights,
+    policy_objective,
+)
+from turnwise.losses.surrogate import ClipRange, clipped_surrogate
+
+__all__ = [
+    "ClipRange",
+    "Divisor",
+    "base_rate_bce",
+    "bias_gradient",
+    "clipped_surrogate",
+    "entropy_weights",
+    "implicit_prm_bce",
+    "implicit_prm_logits",
+    "initial_bias",
+    "kl_k1",
+    "kl_k2",
+    "kl_k3",
+    "kl_objective",
+    "kl_turn_reward",
+    "loss_divisor",
+    "loss_weights",
+    "policy_objective",
+    "prm_token_weights",
+]
