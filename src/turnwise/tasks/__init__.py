@@ -1,5 +1,17 @@
-"""Scenario generator, user and outcome: one file per task."""
+"""Scenario generator, user and outcome: one task per module group, made by name with `make`."""
 
+from turnwise.tasks.game import Game, RuleTask, RuleUser
 from turnwise.tasks.protocol import Scenario, Task
+from turnwise.tasks.registry import AnyTask, list_tasks, make, register_task
 
-__all__ = ["Scenario", "Task"]
+__all__ = [
+    "AnyTask",
+    "Game",
+    "RuleTask",
+    "RuleUser",
+    "Scenario",
+    "Task",
+    "list_tasks",
+    "make",
+    "register_task",
+]

@@ -27,9 +27,15 @@ class Task(Protocol[S]):
     branched at any turn: clone = keep the conversation, restore = ask again with it.
     """
 
-    name: str
-    preset: str
-    max_turns: int  # assistant turns that a dialogue of this task may need
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def preset(self) -> str: ...
+
+    @property
+    def max_turns(self) -> int:
+        """Assistant turns that a dialogue of this task may need."""
 
     def scenario(self, seed: int) -> S: ...
 

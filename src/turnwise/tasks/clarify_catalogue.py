@@ -1,0 +1,104 @@
+"""The words of `clarify`: what can be asked, what can be wished, how both are said.
+
+Constant tables only. Every value is one plain word that belongs to one slot (or one topic), so a
+value names its slot. What matters for which kind is constant and never said: the policy must
+learn it from outcomes.
+"""
+
+import re
+from functools import lru_cache
+
+# Form mode: slot -> the values a user may wish.
+SLOTS: dict[str, tuple[str, ...]] = {
+    "day": ("friday", "monday", "sunday", "tuesday", "thursday"),
+    "time": ("noon", "evening", "morning", "midnight", "dusk"),
+    "people": ("two", "four", "six", "three", "ten"),
+    "place": ("harbour", "downtown", "village", "airport", "suburb"),
+    "budget": ("cheap", "modest", "costly", "lavish", "tiny"),
+    "view": ("garden", "sea", "street", "river", "hill"),
+    "food": ("fish", "pasta", "curry", "soup", "rice"),
+    "music": ("jazz", "rock", "opera", "folk", "silence"),
+    "style": ("modern", "classic", "rustic", "formal", "bold"),
+    "colour": ("red", "blue", "green", "white", "black"),
+}
+
+# Form mode: kind -> the slots that matter most, most important first.
+KINDS: dict[str, tuple[str, ...]] = {
+    "table": ("people", "food", "time", "view", "budget"),
+    "room": ("view", "day", "budget", "style", "people"),
+    "car": ("place", "budget", "day", "colour", "people"),
+    "party": ("music", "people", "food", "style", "day"),
+    "concert": ("time", "music", "place", "budget", "day"),
+    "tour": ("day", "place", "view", "time", "people"),
+    "wedding": ("style", "music", "view", "colour", "food"),
+    "taxi": ("time", "place", "people", "budget", "colour"),
+}
+
+# Topics mode: what can be asked about any topic.
+ATTRIBUTES: tuple[str, ...] = ("size", "style", "price", "time")
+
+# Topics mode: topic -> the one attribute that matters, and the values a user may wish of it.
+TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "room": ("size", ("single", "double", "twin", "suite")),
+    "lunch": ("style", ("spicy", "vegan", "grilled", "raw")),
+    "tour": ("time", ("noon", "evening", "morning", "midnight")),
+    "car": ("price", ("cheap", "modest", "costly", "lavish")),
+    "boat": ("size", ("narrow", "wide", "long", "short")),
+    "gift": ("style", ("silver", "wooden", "golden", "woollen")),
+    "massage": ("time", ("hourly", "brief", "daily", "weekly")),
+    "guide": ("price", ("free", "shared", "standard", "premium")),
+}
+
+# Topics mode: topics of which nothing matters.
+DISTRACTORS: tuple[str, ...] = ("parking", "weather", "luggage", "visa")
+
+# The assistant's phrasings. The reader accepts more than these.
+QUESTIONS: tuple[str, ...] = (
+    "which {slot} ?",
+    "what {slot} would you like ?",
+    "and the {slot} ?",
+)
+
+TOPIC_QUESTION = "which {slot} ?"  # one wording, so that one word is the whole decision
+NOTHING = "nothing"  # a booking of one who was told nothing: "book nothing"
+
+# The user's phrasings.
+OPENINGS: tuple[str, ...] = ("please book a {kind} .", "i need a {kind} .", "a {kind} , please .")
+GIVEN: tuple[str, ...] = ("{value} , please .", "it should be {value} .", "make it {value} .")
+ANSWERS: tuple[str, ...] = ("{value} .", "{value} , please .", "i would like {value} .")
+NO_PREFERENCE: tuple[str, ...] = ("no preference .", "any is fine .", "i do not mind .")
+VAGUE: tuple[str, ...] = ("hard to say .", "i am not sure yet .", "hm , let me think .")
+CHANGES: tuple[str, ...] = ("actually , {value} .", "oh , rather {value} .")
+PUZZLED = "sorry ?"
+FAREWELL = "bye ."
+
+TOPIC_OPENINGS: tuple[str, ...] = ("i plan a trip .", "help me with a trip .")
+TOPIC_TURNS: tuple[str, ...] = ("now about the {topic} .", "next , the {topic} .")
+TOPIC_ANSWERS: tuple[str, ...] = ("{value} .", "{value} , please .")
+TOPIC_NO_PREFERENCE: tuple[str, ...] = ("no preference .", "any is fine .")
+TOPIC_END = "that is all ."
+
+_WORD = re.compile(r"[a-z]+|[^\sa-z]")
+
+
+@lru_cache(maxsize=65536)
+def words(text: str) -> tuple[str, ...]:
+    """The lower-case words and marks of a text: "Which day?" -> ("which", "day", "?")."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def booked(text: str) -> tuple[str, ...] | None:
+    """What a text books: "book friday four" -> ("friday", "four"); None if it is no booking."""
+    found = words(text)
+    if not found or found[0] != "book":
+        return None
+    return tuple(word for word in found[1:] if word != ".")
+
+
+def asked(text: str, names: tuple[str, ...]) -> str | None:
+    """The one of `names` that a question is about; None if it is no question or not about one."""
+    found = words(text)
+    if not found or found[-1] != "?":
+        return None
+    named = [word for word in found if word in names]
+    return named[0] if len(named) == 1 else None

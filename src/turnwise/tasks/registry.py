@@ -1,0 +1,47 @@
+"""Task names become tasks here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from turnwise.errors import ConfigError
+from turnwise.tasks.clarify import make_clarify
+from turnwise.tasks.clarify_knobs import PRESETS as CLARIFY_PRESETS
+from turnwise.tasks.knobs import unknown
+from turnwise.tasks.protocol import Task
+
+# Any: a task only ever gets scenarios that it made itself, and a registry cannot say which.
+AnyTask = Task[Any]
+TaskFactory = Callable[[str, Mapping[str, object]], AnyTask]  # preset, knobs -> task
+
+_FACTORIES: dict[str, TaskFactory] = {}
+_PRESETS: dict[str, tuple[str, ...]] = {}
+
+
+def register_task(name: str, presets: tuple[str, ...], factory: TaskFactory) -> None:
+    """Makes a task known by name.
+
+    presets: the names that `factory` accepts. Raises ConfigError if the name is taken.
+    """
+    if name in _FACTORIES:
+        raise ConfigError(f"expected a new task name, found {name!r}, which is registered already")
+    _FACTORIES[name] = factory
+    _PRESETS[name] = presets
+
+
+def list_tasks() -> dict[str, tuple[str, ...]]:
+    """Every task's presets, by name."""
+    return dict(_PRESETS)
+
+
+def make(name: str, preset: str = "medium", knobs: Mapping[str, object] | None = None) -> AnyTask:
+    """The task of that name with a preset's knobs and overrides.
+
+    Raises ConfigError for an unknown task, preset or knob (naming the allowed ones and the nearest
+    match), a wrong type, or a value out of range.
+    """
+    if name not in _FACTORIES:
+        raise unknown("task", name, _FACTORIES)
+    return _FACTORIES[name](preset, knobs or {})
+
+
+register_task("clarify", tuple(CLARIFY_PRESETS), make_clarify)
