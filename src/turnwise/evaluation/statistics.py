@@ -1,0 +1,221 @@
+"""What a set of judged dialogues says, and how sure it is.
+
+Axes: `N` dialogues, `C` clusters (scenarios), `S` bootstrap samples. Dialogues of one scenario
+resemble each other, so scenarios are resampled, never single dialogues. A score of None or NaN
+means "not judged": it is left out and counted, never taken as 0.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from turnwise.errors import GroupError, ShapeError
+
+Scores = Sequence[float | None] | NDArray[np.float64]
+Array = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over scenarios with its 95 % interval.
+
+    With fewer than two clusters low and high are NaN: one scenario says nothing about others. With
+    nothing judged the mean is NaN too.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num_clusters: int
+    not_judged: int = 0  # dialogues (pairs, in a comparison) that were left out
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate over scenarios; NaN if no scenario had enough judged dialogues."""
+
+    rate: float
+    num_scenarios: int
+    left_out: int  # scenarios with fewer than k judged dialogues
+
+
+def clustered_bootstrap_mean(
+    score_N: Scores,
+    cluster_N: Sequence[Hashable],
+    *,
+    num_samples: int = 2000,
+    seed: int,
+) -> Interval:
+    """Mean score of all judged dialogues, with a percentile interval over resampled scenarios.
+
+        mean = Σ_c sum_c / Σ_c n_c;   a bootstrap sample draws C clusters with replacement
+
+    score_N: task units; None or NaN = not judged. cluster_N: the scenario of each dialogue.
+    num_samples: S. seed: of the resampling; the same seed gives the same interval.
+    If every cluster has the same mean the interval has no width: the bootstrap cannot see beyond
+    the sample (20 successes in 20 do not prove a rate of 1).
+    Raises ShapeError if the two differ in length.
+    Source: Efron & Tibshirani 1993, section 13.3 (percentile interval); Field & Welsh 2007
+    (resampling clusters).
+    """
+    score_N = _as_array(score_N, cluster_N)
+    judged_N = np.isfinite(score_N)
+    sum_C, count_C = _by_cluster(score_N, judged_N, cluster_N)
+    not_judged = int((~judged_N).sum())
+    num_clusters = len(sum_C)
+    if num_clusters == 0:
+        return Interval(math.nan, math.nan, math.nan, 0, not_judged)
+    mean = float(sum_C.sum() / count_C.sum())
+    if num_clusters == 1:
+        return Interval(mean, math.nan, math.nan, 1, not_judged)
+    drawn_SC = np.random.default_rng(seed).multinomial(
+        num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_samples
+    )
+    mean_S = (drawn_SC @ sum_C) / (drawn_SC @ count_C)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(mean_S, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), num_clusters, not_judged)
+
+
+def paired_difference(
+    before_N: Scores,
+    after_N: Scores,
+    cluster_N: Sequence[Hashable],
+    *,
+    num_samples: int = 2000,
+    seed: int,
+) -> Interval:
+    """Mean of after − before over the same dialogues, with its interval over scenarios.
+
+    before_N, after_N: entry i of both is the same scenario and the same sample number
+    (`paired_scores` makes them so). A pair with one side not judged is left out and counted.
+    Raises ShapeError if the three differ in length.
+    """
+    difference_N = _as_array(after_N, cluster_N) - _as_array(before_N, cluster_N)
+    return clustered_bootstrap_mean(difference_N, cluster_N, num_samples=num_samples, seed=seed)
+
+
+def paired_scores(
+    before: Mapping[tuple[str, int], float | None],
+    after: Mapping[tuple[str, int], float | None],
+) -> tuple[list[float | None], list[float | None], list[str]]:
+    """Two evaluations of (scenario, sample) -> score, in one order: before_N, after_N, cluster_N.
+
+    Raises GroupError naming a dialogue that only one of them played.
+    """
+    alone = sorted(set(before) ^ set(after))
+    if alone:
+        raise GroupError(
+            f"expected two evaluations of the same scenarios and samples, but {len(alone)} were "
+            f"played in only one of them, the first is {alone[0]}; evaluate both with the same "
+            "number of scenarios and samples"
+        )
+    keys = list(before)
+    return [before[k] for k in keys], [after[k] for k in keys], [scenario for scenario, _ in keys]
+
+
+def pass_hat_k(success_N: Scores, cluster_N: Sequence[Hashable], *, k: int) -> Rate:
+    """Chance that k dialogues of one scenario all succeed: reliability.
+
+        pass^k = mean over scenarios of C(c, k) / C(n, k)
+
+    success_N: 1 or 0, None or NaN = not judged; c of a scenario's n judged dialogues succeed.
+    Unbiased for k ≤ n; scenarios with n < k are left out and counted.
+    Raises GroupError if k < 1 or a success is not 0 or 1; ShapeError if the lengths differ.
+    Source: Yao et al. 2024 (τ-bench), arXiv:2406.12045.
+    """
+    return _rate(success_N, cluster_N, k, lambda n, c: comb(c, k) / comb(n, k))
+
+
+def pass_at_k(success_N: Scores, cluster_N: Sequence[Hashable], *, k: int) -> Rate:
+    """Chance that at least one of k dialogues of one scenario succeeds.
+
+        pass@k = mean over scenarios of 1 − C(n − c, k) / C(n, k)
+
+    Arguments, left-out scenarios and errors as in `pass_hat_k`; for k = 1 the two agree.
+    Source: Chen et al. 2021, arXiv:2107.03374, eq. 1.
+    """
+    return _rate(success_N, cluster_N, k, lambda n, c: 1 - comb(n - c, k) / comb(n, k))
+
+
+def spearman(x_N: Scores, y_N: Scores) -> float:
+    """Spearman's rank correlation in [−1, 1], ties by mean rank.
+
+    Pairs with a side not judged are left out. NaN if fewer than two pairs are left or one side is
+    constant: a constant orders nothing.
+    Raises ShapeError if the two differ in length.
+    """
+    x_N, y_N = _judged_pairs(x_N, y_N)
+    if _orders_nothing(x_N) or _orders_nothing(y_N):
+        return math.nan
+    return float(stats.spearmanr(x_N, y_N).statistic)
+
+
+def kendall_tau_b(x_N: Scores, y_N: Scores) -> float:
+    """Kendall's τ-b in [−1, 1], which corrects for ties.
+
+    Left-out pairs, the constant case (NaN) and errors as in `spearman`.
+    """
+    x_N, y_N = _judged_pairs(x_N, y_N)
+    if _orders_nothing(x_N) or _orders_nothing(y_N):
+        return math.nan
+    return float(stats.kendalltau(x_N, y_N, variant="b").statistic)
+
+
+def _as_array(score_N: Scores, other_N: Sequence[object] | Array) -> Array:
+    if len(score_N) != len(other_N):
+        raise ShapeError(
+            f"expected one entry for each of {len(other_N)} dialogues, got {len(score_N)}; build "
+            "scores and scenarios from one list of dialogues"
+        )
+    return np.array([math.nan if s is None else s for s in score_N], dtype=np.float64)
+
+
+def _by_cluster(
+    score_N: Array, judged_N: NDArray[np.bool_], cluster_N: Sequence[Hashable]
+) -> tuple[Array, Array]:
+    """Sum and number of judged scores of each cluster that has any, in order of appearance."""
+    index_of: dict[Hashable, int] = {}
+    judged = [c for c, ok in zip(cluster_N, judged_N, strict=True) if ok]
+    index_N = np.array([index_of.setdefault(c, len(index_of)) for c in judged], dtype=np.intp)
+    sum_C, count_C = np.zeros(len(index_of)), np.zeros(len(index_of))
+    np.add.at(sum_C, index_N, score_N[judged_N])
+    np.add.at(count_C, index_N, 1.0)
+    return sum_C, count_C
+
+
+def _rate(
+    success_N: Scores,
+    cluster_N: Sequence[Hashable],
+    k: int,
+    chance: Callable[[int, int], float],
+) -> Rate:
+    """Mean of chance(n, c) over the scenarios with n ≥ k judged dialogues, c of them successes."""
+    success_N = _as_array(success_N, cluster_N)
+    judged_N = np.isfinite(success_N)
+    if k < 1 or not np.isin(success_N[judged_N], (0.0, 1.0)).all():
+        raise GroupError(
+            f"expected k of 1 or more and successes of 0 or 1, got k={k} and "
+            f"{np.unique(success_N[judged_N])[:5]}; give outcome parts like 'success', not scores"
+        )
+    sum_C, count_C = _by_cluster(success_N, judged_N, cluster_N)
+    chances = [chance(int(n), int(c)) for n, c in zip(count_C, sum_C, strict=True) if n >= k]
+    rate = math.fsum(chances) / len(chances) if chances else math.nan
+    return Rate(rate, len(chances), len(set(cluster_N)) - len(chances))
+
+
+def _judged_pairs(x_N: Scores, y_N: Scores) -> tuple[Array, Array]:
+    x_N, y_N = _as_array(x_N, y_N), _as_array(y_N, x_N)
+    judged_N = np.isfinite(x_N) & np.isfinite(y_N)
+    return x_N[judged_N], y_N[judged_N]
+
+
+def _orders_nothing(x_N: Array) -> bool:
+    return len(x_N) < 2 or bool((x_N == x_N[0]).all())
