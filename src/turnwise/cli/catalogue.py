@@ -1,0 +1,116 @@
+"""What there is to choose from: tasks with their knobs, methods with their costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import get_args, get_type_hints
+
+from turnwise.cli.settings import did_you_mean
+from turnwise.conversation import Conversation
+from turnwise.errors import ConfigError
+from turnwise.tasks import list_tasks, make
+from turnwise.training.config import CreditName, EstimatorName, PresetName, RunConfig
+from turnwise.training.presets import resolved
+
+CREDITS: Mapping[str, str] = {
+    "trajectory": "the outcome, on the whole dialogue alike",
+    "uniform": "the outcome, split evenly over the turns",
+    "random": "the outcome, split at random (a control)",
+    "prime": "a learned reward on every token",
+    "itpo": "a learned reward on every turn",
+    "itpo-norm": "the outcome, split by the learned turn rewards",
+    "oracle": "the task's own exact credit (needs a task that knows it)",
+}
+ESTIMATORS: Mapping[str, str] = {
+    "rloo": "minus the mean of the siblings",
+    "grpo": "minus the mean, over the spread of the group",
+    "implicit-value": "the implicit reward model is the value function; no critic",
+}
+USES_PRM = {"prime", "itpo", "itpo-norm"}
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One credit with one estimator."""
+
+    credit: str
+    estimator: str
+    passes: tuple[int, int, int] | None
+    # forward passes per dialogue and step: policy, reference, reward model; None = not defined
+
+
+def combinations() -> list[Combination]:
+    """Every credit with every estimator, as the preset `default` would run it."""
+    return [
+        _combination(credit, estimator)
+        for credit in get_args(CreditName)
+        for estimator in get_args(EstimatorName)
+    ]
+
+
+def _combination(credit: str, estimator: str) -> Combination:
+    method = {"credit": credit, "estimator": estimator}
+    try:
+        config = resolved(RunConfig.model_validate({"method": method}))
+    except ConfigError:
+        return Combination(credit, estimator, None)
+    has_prm = credit in USES_PRM or estimator == "implicit-value"
+    policy = 1 + config.train.rescore_behaviour
+    reference = int(has_prm or config.train.beta > 0)  # one pass, shared by KL and reward model
+    prm = has_prm * (config.prm.passes + (config.prm.scores == "post"))
+    return Combination(credit, estimator, (policy, reference, prm))
+
+
+def preset_table() -> dict[str, dict[str, object]]:
+    """Setting -> preset -> value, for the settings in which the presets differ."""
+    table: dict[str, dict[str, object]] = {}
+    for preset in get_args(PresetName):
+        config = resolved(RunConfig.model_validate({"method": {"preset": preset}}))
+        for section in ("method", "prm", "train"):
+            for name, value in getattr(config, section).model_dump().items():
+                table.setdefault(f"{section}.{name}", {})[preset] = value
+    del table["method.preset"]
+    return {key: row for key, row in table.items() if len(set(row.values())) > 1}
+
+
+def task_presets(name: str) -> tuple[str, ...]:
+    """The presets of a task. Raises ConfigError for an unknown task."""
+    known = list_tasks()
+    if name not in known:
+        raise ConfigError(
+            f'unknown task "{name}"; there are {", ".join(known)}{did_you_mean(name, list(known))}'
+        )
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting of a task."""
+
+    name: str
+    kind: str  # "float", "Literal['form', 'topics']"
+    value: object  # of the preset
+
+
+def task_knobs(name: str, preset: str) -> list[Knob]:
+    """The knobs of a task as a preset sets them; empty for a task without knobs."""
+    task = make(name, preset)
+    knobs = getattr(getattr(task, "game", task), "knobs", None)  # rule-based tasks wrap a game
+    if knobs is None or not is_dataclass(knobs):
+        return []
+    kinds = get_type_hints(type(knobs))
+    return [
+        Knob(one.name, _kind(kinds[one.name]), getattr(knobs, one.name)) for one in fields(knobs)
+    ]
+
+
+def _kind(hint: object) -> str:
+    choices = get_args(hint)
+    if choices:
+        return " | ".join(f'"{choice}"' for choice in choices)
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def example_dialogue(name: str, preset: str, seed: int) -> Conversation:
+    """A dialogue of the task's own noisy demonstrator: fluent, and bad at the task."""
+    task = make(name, preset)
+    return task.demonstration(task.scenario(seed), seed)

@@ -1,0 +1,168 @@
+"""The command `turnwise`: each verb is a thin shell around a function of `jobs`."""
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from turnwise import __version__
+from turnwise.cli.errors_shown import errors_shown
+from turnwise.errors import ConfigError
+
+app = typer.Typer(
+    help="Train language models to converse better by giving each turn the credit it deserves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a fault of ours shows Python's own traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tasks_app = typer.Typer(help="List the tasks, or show one.")
+app.add_typer(tasks_app, name="tasks")
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the final table.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.max_steps=10")
+]
+
+
+def main() -> None:
+    """Runs the command line; the exit codes stand in errors_shown.py."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def turnwise(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Train language models to converse better by giving each turn the credit it deserves."""
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, or the folder of a run.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option(help="Show what would happen; train nothing.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on where the run stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run that is there.")] = False,
+    output_dir: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model, evaluate it against its start and write the report."""
+    again = " ".join(["turnwise train", str(config), *(overrides or []), "--resume"])
+    again += f" --output-dir {output_dir}" if output_dir else ""
+    stopped = f"what was saved is intact; go on with: {again}"
+    with errors_shown(debug=debug, when_stopped=stopped):
+        from turnwise.cli import jobs
+        from turnwise.cli.progress import watching
+        from turnwise.cli.settings import load_config
+        from turnwise.cli.tables import show_dry_run, show_training
+
+        settings = load_config(config, overrides or ())
+        if output_dir is not None:
+            settings = settings.model_copy(update={"output_dir": str(output_dir)})
+        if dry_run:
+            show_dry_run(jobs.dry_run(settings), json=json)
+            return
+        with watching(quiet=quiet, json=json) as observer:
+            result = jobs.train(settings, exists=_exists(resume, overwrite), observer=observer)
+        show_training(result, json=json)
+
+
+def _exists(resume: bool, overwrite: bool) -> Literal["error", "overwrite", "resume"]:
+    if resume and overwrite:
+        raise ConfigError("expected --resume or --overwrite, found both; leave one out")
+    return "resume" if resume else "overwrite" if overwrite else "error"
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run's folder, a model's folder or a hub id.")],
+    task: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another run, paired by scenario.")] = None,
+    scenarios: Annotated[int, typer.Option(min=1, help="Held-out scenarios.")] = 128,
+    samples: Annotated[int, typer.Option(min=1, help="Dialogues of each.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sampling noise.")] = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Play fixed held-out scenarios and report scores with intervals."""
+    with errors_shown(debug=debug, when_stopped="no result was written"):
+        from turnwise.cli import jobs
+        from turnwise.cli.tables import show_evaluation
+
+        result = jobs.evaluate(
+            run,
+            task=task,
+            preset=preset,
+            against=against,
+            scenarios=scenarios,
+            samples=samples,
+            seed=seed,
+        )
+        show_evaluation(result, json=json)
+
+
+@app.command()
+def methods(debug: Debug = False) -> None:
+    """List what a turn can be credited with, what goes together, and what it costs."""
+    with errors_shown(debug=debug):
+        from turnwise.cli.tables import show_methods
+
+        show_methods()
+
+
+@tasks_app.callback(invoke_without_command=True)
+def tasks(context: typer.Context) -> None:
+    """List the tasks, or show one."""
+    if context.invoked_subcommand is None:
+        with errors_shown():
+            from turnwise.cli.tables import show_tasks
+
+            show_tasks()
+
+
+@tasks_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="As `turnwise tasks` lists it.")],
+    preset: Annotated[str | None, typer.Option(help="Default: the second, or only, one.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the example.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Show a task's presets, its knobs and an example dialogue."""
+    with errors_shown(debug=debug):
+        from turnwise.cli.tables import show_task
+
+        show_task(name, preset, seed)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what this machine has, what is missing, and how to install it."""
+    from turnwise.cli.doctor import findings
+    from turnwise.cli.tables import show_findings
+
+    found = findings(Path("runs"))
+    if json:
+        for one in found:
+            typer.echo(json_format.dumps(vars(one)))
+    else:
+        show_findings(found)
+    if not all(one.is_good for one in found):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
