@@ -1,0 +1,307 @@
+"""One base model on one device: adapters or copies that learn, the base itself as reference.
+
+Everything runs in evaluation mode (no dropout), so an adapter that is still zero gives the very
+log-probabilities of the reference: same kernels, same batches, difference exactly 0.
+"""
+
+import itertools
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from turnwise.backends.adapters import AdapterBank, copy_into
+from turnwise.backends.causal import CausalModel
+from turnwise.backends.optimizer import WeightOptimizer
+from turnwise.backends.protocol import (
+    AdapterSpec,
+    Capabilities,
+    Loss,
+    StepStats,
+    Tokenizer,
+)
+from turnwise.backends.sampler import BatchedSampler
+from turnwise.backends.storage import (
+    load_tensors,
+    read_manifest,
+    save_tensors,
+    write_manifest,
+)
+from turnwise.errors import CheckpointError, ConfigError, LogProbError
+from turnwise.tokens import TurnBatch, microbatches
+
+# Below this many parameters a published adapter is folded into a private copy of the weights:
+# the fastest decoding. Above it, or in half precision, a frozen copy of the adapter is kept.
+MERGE_PARAMETERS = 200_000_000
+
+
+class LocalBackend:
+    """Implements `Backend` with torch and PEFT."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        *,
+        device: str | torch.device = "cpu",
+        gradient_checkpointing: bool = False,
+        max_rows: int = 32,
+        max_tokens: int = 16384,
+        slots: int = 128,
+    ) -> None:
+        """The model becomes the backend's own: frozen, moved to `device`, adapters put into it.
+
+        gradient_checkpointing: compute layers again in the backward pass to save memory.
+        max_rows, max_tokens: of one scoring pass (rows × longest row). slots: dialogues whose
+        caches a sampler keeps.
+        """
+        self.tokenizer = tokenizer
+        self.capabilities = Capabilities(full_weights=True, lora=True, entropy=True)
+        self.max_rows, self.max_tokens, self.slots = max_rows, max_tokens, slots
+        self.gradient_checkpointing = gradient_checkpointing
+        self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
+        model.to(torch.device(device))
+        self.bank = AdapterBank(prepared(model, gradient_checkpointing))
+        self.base = CausalModel(model)
+
+    def create(self, role: str, spec: AdapterSpec) -> "LocalLearner":
+        """A new learner that starts equal to the base.
+
+        Raises ConfigError if the role is taken by an adapter of this backend.
+        """
+        if spec.full_weights:
+            return FullWeightsLearner(self, role, spec)
+        return AdapterLearner(self, role, spec)
+
+    def reference(self) -> "BaseScorer":
+        """The base with every adapter off."""
+        return BaseScorer(self)
+
+    def score(self, causal: CausalModel, role: str, batch: TurnBatch, temperature: float) -> Tensor:
+        """logp_BT on the batch's device, without gradient, in passes of similar lengths."""
+        self.passes[role, "score"] += len(batch.length_B)
+        out_BT = torch.zeros(batch.token_BT.shape, dtype=torch.float32)
+        split = microbatches(
+            batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
+        )
+        with torch.inference_mode():
+            for rows in split:
+                part = batch.rows(rows)
+                logp = causal.scores(part, temperature=temperature).logp_BT.cpu()
+                out_BT[rows, : logp.shape[1]] = logp
+        _check_finite(out_BT, role)
+        return out_BT.to(batch.token_BT.device)
+
+
+class BaseScorer:
+    """The reference: implements `Scorer`."""
+
+    def __init__(self, backend: LocalBackend) -> None:
+        self._backend = backend
+
+    def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
+        self._backend.bank.use(None)
+        return self._backend.score(self._backend.base, "reference", batch, temperature)
+
+
+class LocalLearner:
+    """What learners share: a causal model, named weights and their optimizer."""
+
+    def __init__(
+        self,
+        backend: LocalBackend,
+        role: str,
+        spec: AdapterSpec,
+        causal: CausalModel,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> None:
+        self.role, self.spec = role, spec
+        self._backend, self._causal = backend, causal
+        self._parameters = dict(parameters)
+        self._optimizer = WeightOptimizer(self._parameters, spec)
+        self._steps = 0
+
+    def _activate(self, *, training: bool = False) -> None:
+        """Make the causal model speak with this learner's weights."""
+
+    def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
+        self._activate()
+        return self._backend.score(self._causal, self.role, batch, temperature)
+
+    def forward_backward(
+        self,
+        batch: TurnBatch,
+        loss: Loss,
+        *,
+        temperature: float = 1.0,
+        entropy_weight_BT: Tensor | None = None,
+    ) -> Mapping[str, float]:
+        """One pass over one micro-batch; gradients add up until `optim_step`.
+
+        Raises LogProbError, before any gradient, if a log-probability is not finite.
+        """
+        self._activate(training=True)
+        self._backend.passes[self.role, "train"] += len(batch.length_B)
+        with checkpointed_layers(self._causal.model, self._backend.gradient_checkpointing):
+            scores = self._causal.scores(
+                batch, temperature=temperature, with_entropy=entropy_weight_BT is not None
+            )
+            device = batch.token_BT.device
+            logp_BT = scores.logp_BT.to(device)
+            _check_finite(logp_BT.detach(), self.role)
+            total = loss(logp_BT)
+            stats: dict[str, float] = {}
+            if entropy_weight_BT is not None and scores.entropy_BT is not None:
+                entropy_BT = scores.entropy_BT.to(device)
+                total = total - (entropy_weight_BT * entropy_BT).sum()
+                mean = entropy_BT.detach().sum() / max(batch.num_written, 1)
+                stats["entropy"] = float(mean)
+            torch.autograd.backward(total)
+        return {"loss": float(total.detach()), **stats}
+
+    def optim_step(self, learning_rate: float) -> StepStats:
+        """Clip by the spec's norm, step AdamW, drop the gradients.
+
+        Raises EmptyStepError without a gradient, TrainingError for one that is not finite.
+        """
+        stats = self._optimizer.step(learning_rate)
+        self._steps += 1
+        return stats
+
+    def publish(self) -> BatchedSampler:
+        """A sampler on a copy of the whole model with these weights in it."""
+        return BatchedSampler(CausalModel(self._plain_copy()), slots=self._backend.slots)
+
+    def _plain_copy(self) -> PreTrainedModel:
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        """Weights, optimizer state and a manifest with checksums into the folder `path`."""
+        path.mkdir(parents=True, exist_ok=True)
+        self._save_weights(path)
+        save_tensors(path / "optimizer.safetensors", self._optimizer.state_tensors())
+        write_manifest(path, {"role": self.role, "steps": self._steps})
+
+    def _save_weights(self, path: Path) -> None:
+        save_tensors(path / self.weights_file, self._parameters)
+
+    weights_file = "model.safetensors"
+
+    def load(self, path: Path) -> None:
+        """The exact state that `save` wrote.
+
+        Raises CheckpointError for a missing or cut file, or weights of another shape; the learner
+        keeps what it had then.
+        """
+        facts = read_manifest(path)
+        weights = load_tensors(path / self.weights_file)
+        state = load_tensors(path / "optimizer.safetensors")
+        problem = copy_into(self._parameters, weights)
+        if problem is not None:
+            raise CheckpointError(
+                f"{path} does not fit the {self.role}: {problem}; use the settings it was saved with"
+            )
+        self._optimizer.load_state_tensors(state)
+        self._steps = int(str(facts["steps"]))
+
+
+class AdapterLearner(LocalLearner):
+    """A LoRA adapter on the shared base."""
+
+    weights_file = "adapter_model.safetensors"
+
+    def __init__(self, backend: LocalBackend, role: str, spec: AdapterSpec) -> None:
+        if backend.bank.parameters(role):
+            raise ConfigError(f"this backend has an adapter {role!r} already; use another role")
+        self._config: LoraConfig = backend.bank.add(role, spec)
+        super().__init__(backend, role, spec, backend.base, backend.bank.parameters(role))
+        self._snapshots = itertools.count()
+
+    def _activate(self, *, training: bool = False) -> None:
+        self._backend.bank.use(self.role, training=training)
+
+    def publish(self) -> BatchedSampler:
+        """A sampler of the weights as they are now; later steps do not change it."""
+        model = self._causal.model
+        if model.dtype == torch.float32 and model.num_parameters() <= MERGE_PARAMETERS:
+            return super().publish()
+        bank, snapshot = self._backend.bank, f"{self.role}@{next(self._snapshots)}"
+        bank.copy_adapter(self.role, snapshot, self.spec)
+        sampler = BatchedSampler(
+            self._causal, slots=self._backend.slots, activate=lambda: bank.use(snapshot)
+        )
+        weakref.finalize(sampler, bank.remove, snapshot)
+        return sampler
+
+    def _plain_copy(self) -> PreTrainedModel:
+        return self._backend.bank.plain_copy(merged=self.role)
+
+    def _save_weights(self, path: Path) -> None:
+        super()._save_weights(path)
+        self._config.save_pretrained(str(path))
+
+
+class FullWeightsLearner(LocalLearner):
+    """A private copy of all weights; the frozen base stays the reference."""
+
+    def __init__(self, backend: LocalBackend, role: str, spec: AdapterSpec) -> None:
+        model = prepared(backend.bank.plain_copy(), backend.gradient_checkpointing)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        super().__init__(backend, role, spec, CausalModel(model), dict(model.named_parameters()))
+
+    def _plain_copy(self) -> PreTrainedModel:
+        return AdapterBank(self._causal.model).plain_copy()
+
+    def _save_weights(self, path: Path) -> None:
+        super()._save_weights(path)
+        self._causal.model.config.save_pretrained(str(path))
+
+
+def prepared(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrainedModel:
+    """The model frozen and in evaluation mode."""
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+class checkpointed_layers:
+    """Within it, the model's layers are computed again in the backward pass.
+
+    Transformers checkpoints only layers in training mode; the flag is set on the layer alone, not
+    on what it contains, so that no dropout wakes up.
+    """
+
+    def __init__(self, model: PreTrainedModel, is_on: bool) -> None:
+        self._layers = [
+            module
+            for module in model.modules()
+            if is_on and isinstance(module, GradientCheckpointingLayer)
+        ]
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
+            layer.training = True
+
+    def __exit__(self, *raised: object) -> None:
+        for layer in self._layers:
+            layer.training = False
+
+
+def _check_finite(logp_BT: Tensor, role: str) -> None:
+    finite_BT = torch.isfinite(logp_BT)
+    if not bool(finite_BT.all()):
+        b, t = (int(i) for i in (~finite_BT).nonzero()[0])
+        raise LogProbError(
+            f"{role}: expected finite log-probabilities, found {logp_BT[b, t].item()} at dialogue "
+            f"{b}, position {t}; the weights have diverged: lower the learning rate"
+        )
