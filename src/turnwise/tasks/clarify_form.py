@@ -10,6 +10,7 @@ from turnwise.conversation import Ending, Message
 from turnwise.tasks import clarify_catalogue as say
 from turnwise.tasks.clarify_knobs import ClarifyKnobs
 from turnwise.tasks.protocol import Scenario
+from turnwise.tasks.reading import asked, booked
 from turnwise.users import Key, Reply, happens, pick, shuffled, uniform
 
 Act = Literal["answer", "no preference", "vague", "puzzled"]
@@ -98,13 +99,13 @@ class FormGame:
         booking = self._booking(text)
         if booking is not None:
             return replace(state, booking=booking)
-        state = self._answer(scenario, state, say.asked(text, self.slots), key)
+        state = self._answer(scenario, state, asked(text, self.slots), key)
         if state.useless > self.knobs.patience:
             return replace(state, is_gone=True)
         return self._maybe_change(state, key)
 
     def _booking(self, text: str) -> tuple[str, ...] | None:
-        booking = say.booked(text)
+        booking = booked(text)
         known = {value for slot in self.slots for value in self.values(slot)} | {say.NOTHING}
         return booking if booking is not None and known.issuperset(booking) else None
 
@@ -168,8 +169,8 @@ class FormGame:
         """Importance of the slots booked with the value wished last, and with no other value."""
         if state.booking is None:
             return 0.0
-        wishes, booked = {**dict(scenario.wishes), **dict(state.told)}, set(state.booking)
-        right = [booked.intersection(self.values(slot)) == {wishes[slot]} for slot in wishes]
+        wishes, words = {**dict(scenario.wishes), **dict(state.told)}, set(state.booking)
+        right = [words.intersection(self.values(slot)) == {wishes[slot]} for slot in wishes]
         n = self.knobs.required
         earned = sum(n - rank for rank, is_right in enumerate(right) if is_right)
         return 2 * earned / (n * (n + 1))  # the importances, summed as whole numbers: all = 1.0

@@ -8,6 +8,7 @@ from turnwise.conversation import Ending, Message
 from turnwise.tasks import clarify_catalogue as say
 from turnwise.tasks.clarify_knobs import ClarifyKnobs
 from turnwise.tasks.protocol import Scenario
+from turnwise.tasks.reading import asked, booked
 from turnwise.users import Key, Reply, happens, pick, shuffled
 
 _OWNER = {value: topic for topic, (_, values) in say.TOPICS.items() for value in values}
@@ -71,12 +72,12 @@ class TopicsGame:
             return state
         turn = state.turn
         state = replace(state, turn=turn + 1, answer=None, is_puzzled=False)
-        booking = say.booked(text)
+        booking = booked(text)
         if booking is not None and all(w in _OWNER or w == say.NOTHING for w in booking):
             return replace(state, booking=booking)
         if turn >= len(scenario.order):
             return replace(state, is_gone=True)
-        attribute = say.asked(text, say.ATTRIBUTES)
+        attribute = asked(text, say.ATTRIBUTES)
         if attribute is None or happens(self.knobs.mishear_rate, *key, turn, "mishear"):
             return replace(state, is_puzzled=True)
         topic = scenario.order[turn]
@@ -104,8 +105,8 @@ class TopicsGame:
         """Share of the topics booked with the value wished, and with no other value of theirs."""
         if state.booking is None:
             return 0.0
-        booked = set(state.booking)
-        right = sum(booked & set(say.TOPICS[t][1]) == {value} for t, value in scenario.wishes)
+        words = set(state.booking)
+        right = sum(words & set(say.TOPICS[t][1]) == {value} for t, value in scenario.wishes)
         return right / self.knobs.topics
 
     def value(self, scenario: TopicsScenario, state: TopicsState) -> float:

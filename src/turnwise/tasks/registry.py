@@ -6,6 +6,8 @@ from typing import Any
 from turnwise.errors import ConfigError
 from turnwise.tasks.clarify import make_clarify
 from turnwise.tasks.clarify_knobs import PRESETS as CLARIFY_PRESETS
+from turnwise.tasks.guess import PRESETS as GUESS_PRESETS
+from turnwise.tasks.guess import make_guess
 from turnwise.tasks.knobs import unknown
 from turnwise.tasks.protocol import Task
 
@@ -45,3 +47,4 @@ def make(name: str, preset: str = "medium", knobs: Mapping[str, object] | None =
 
 
 register_task("clarify", tuple(CLARIFY_PRESETS), make_clarify)
+register_task("guess", tuple(GUESS_PRESETS), make_guess)

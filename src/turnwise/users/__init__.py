@@ -1,6 +1,28 @@
-"""Whoever answers the assistant: rule-based, replayed or human, and wrappers around them."""
+"""Whoever answers the assistant: rule-based, replayed or human, and wrappers around them.
+
+Here are the protocol, chance as a pure function, and the users that know no task. A task's own
+user lives with the task.
+"""
 
 from turnwise.users.chance import Key, happens, pick, shuffled, uniform
 from turnwise.users.protocol import Reply, User
+from turnwise.users.replay import Human, Replay, terminal_line
+from turnwise.users.wrappers import Failing, Impatient, Mistaken, Noisy, Vague
 
-__all__ = ["Key", "Reply", "User", "happens", "pick", "shuffled", "uniform"]
+__all__ = [
+    "Failing",
+    "Human",
+    "Impatient",
+    "Key",
+    "Mistaken",
+    "Noisy",
+    "Replay",
+    "Reply",
+    "User",
+    "Vague",
+    "happens",
+    "pick",
+    "shuffled",
+    "terminal_line",
+    "uniform",
+]
