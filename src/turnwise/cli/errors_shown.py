@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
-from turnwise.errors import TurnwiseError
+from turnwise.errors import StoppedError, TurnwiseError
 
 USER_MISTAKE = 2
 STOPPED = 130
@@ -32,7 +32,7 @@ def errors_shown(
             traceback.print_exc()
         gap = "\n" if "\n" in str(error) else " "
         sys.stderr.write(f"{_title(error)}:{gap}{error}\n")
-        raise typer.Exit(USER_MISTAKE) from None
+        raise typer.Exit(STOPPED if isinstance(error, StoppedError) else USER_MISTAKE) from None
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
