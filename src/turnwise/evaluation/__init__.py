@@ -1,4 +1,4 @@
-"""Playing fixed scenarios with a fixed policy, and what the result says: intervals, pairs, pass^k."""
+"""Fixed scenarios played with a fixed policy, and what they say: intervals, pairs, pass^k."""
 
 from turnwise.evaluation.statistics import (
     Interval,
