@@ -1,6 +1,6 @@
 """Writes docs/config.md, the page of all settings, from the models that check them.
 
-    python docs/make_config_page.py
+python docs/make_config_page.py
 """
 
 from pathlib import Path

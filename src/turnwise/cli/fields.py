@@ -74,7 +74,7 @@ def _setting(key: str, field: Schema) -> Setting:
     return Setting(
         key=key,
         allowed=" or ".join(_allowed(form) for form in forms),
-        default=_toml(field.get("default")),
+        default=_toml({} if types == {"object"} else field.get("default")),
         description=str(field.get("description", "")),
         choices=tuple(str(choice) for form in real for choice in form.get("enum", ())),
         is_text=types == {"string"},
@@ -114,4 +114,4 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
-    return "{}" if value == {} or isinstance(value, dict) else repr(value)
+    return repr(value)

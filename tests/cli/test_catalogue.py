@@ -1,0 +1,47 @@
+"""What the command line lists is what there is."""
+
+from typing import get_args
+
+import pytest
+
+from turnwise.cli import catalogue
+from turnwise.errors import ConfigError
+from turnwise.training.config import CreditName, EstimatorName
+
+
+def test_every_credit_and_estimator_is_explained() -> None:
+    assert list(catalogue.CREDITS) == list(get_args(CreditName))
+    assert list(catalogue.ESTIMATORS) == list(get_args(EstimatorName))
+
+
+def test_costs_are_those_of_the_budget() -> None:
+    # Per dialogue and step: policy 1; reference 1, shared; reward model 1 training + 1 score,
+    # and no score where prequential values serve.
+    passes = {(one.credit, one.estimator): one.passes for one in catalogue.combinations()}
+    assert passes["itpo-norm", "rloo"] == (1, 1, 2)
+    assert passes["itpo", "implicit-value"] == (1, 1, 1)
+    assert passes["trajectory", "rloo"] == (1, 1, 0)
+
+
+def test_presets_differ_where_they_should() -> None:
+    table = catalogue.preset_table()
+    assert table["method.logits"]["public-code"] == "mean_times_global_length"
+    assert table["prm.trust"] == {"default": True, "paper": False, "public-code": False}
+    assert "method.credit" not in table
+
+
+def test_an_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match='unknown task "clarfy".*did you mean "clarify"'):
+        catalogue.task_presets("clarfy")
+
+
+def test_an_example_dialogue_begins_with_the_opening() -> None:
+    dialogue = catalogue.example_dialogue("clarify", "medium", 3)
+    assert dialogue[0].role == "user"
+    assert "assistant" in {message.role for message in dialogue}
+
+
+def test_knobs_are_those_of_the_preset() -> None:
+    knobs = {knob.name: knob for knob in catalogue.task_knobs("clarify", "credit-hard")}
+    assert knobs["mode"].value == "topics"
+    assert knobs["mode"].kind == '"form" | "topics"'
