@@ -35,7 +35,7 @@ class AdapterBank:
         """
         config = LoraConfig(
             r=spec.rank,
-            lora_alpha=spec.alpha,
+            lora_alpha=spec.alpha,  # type: ignore[arg-type]  # any number; PEFT divides by the rank
             lora_dropout=0.0,
             target_modules=sorted(self._targets()),
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in self.model.modules()),
@@ -125,22 +125,13 @@ class AdapterBank:
             if isinstance(module, BaseTunerLayer)
         }
         for name, layer in layers.items():
-            base_layer = layer.get_base_layer()
             if merged is not None:
-                _fold(base_layer, layer, merged)
+                layer.merge(adapter_names=[merged])
+            base_layer = layer.get_base_layer()
             twin.set_submodule(name, base_layer)
         if hasattr(twin, "peft_config"):
             del twin.peft_config
         return twin
-
-
-def _fold(base_layer: nn.Module, layer: BaseTunerLayer, name: str) -> None:
-    delta = layer.get_delta_weight(name)
-    weight = base_layer.weight
-    if not isinstance(delta, Tensor) or not isinstance(weight, Tensor):
-        raise ModelError(f"cannot fold a LoRA adapter into a {type(base_layer).__name__}")
-    with torch.no_grad():
-        weight.add_(delta.to(weight.dtype))
 
 
 def _cuda_devices(model: PreTrainedModel) -> list[torch.device]:

@@ -1,9 +1,10 @@
 """From a directory or a hub id to a backend, with every way this can fail told in plain words."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -19,7 +20,7 @@ from transformers.utils import logging
 from turnwise.backends.local import LocalBackend
 from turnwise.errors import ConfigError, ModelError, TemplateError
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def load_backend(
@@ -105,12 +106,15 @@ def load_model(name_or_dir: str | Path, *, dtype: torch.dtype) -> PreTrainedMode
         )
     try:
         with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                str(name_or_dir),
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
+            model, info = cast(
+                tuple[object, Mapping[str, Collection[str]]],
+                AutoModelForCausalLM.from_pretrained(
+                    str(name_or_dir),
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                ),
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(

@@ -9,11 +9,12 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from turnwise.backends.adapters import AdapterBank, copy_into
@@ -47,7 +48,7 @@ class LocalBackend:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | PreTrainedTokenizerBase,
         *,
         device: str | torch.device = "cpu",
         gradient_checkpointing: bool = False,
@@ -61,12 +62,13 @@ class LocalBackend:
         max_rows, max_tokens: of one scoring pass (rows × longest row). slots: dialogues whose
         caches a sampler keeps.
         """
-        self.tokenizer = tokenizer
+        # Transformers types `decode` for batches too; for one list of ids it gives one text.
+        self.tokenizer = cast(Tokenizer, tokenizer)
         self.capabilities = Capabilities(full_weights=True, lora=True, entropy=True)
         self.max_rows, self.max_tokens, self.slots = max_rows, max_tokens, slots
         self.gradient_checkpointing = gradient_checkpointing
         self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
-        model.to(torch.device(device))
+        nn.Module.to(model, torch.device(device))
         self.bank = AdapterBank(prepared(model, gradient_checkpointing))
         self.base = CausalModel(model)
 
@@ -205,7 +207,8 @@ class LocalLearner:
         problem = copy_into(self._parameters, weights)
         if problem is not None:
             raise CheckpointError(
-                f"{path} does not fit the {self.role}: {problem}; use the settings it was saved with"
+                f"{path} does not fit the {self.role}: {problem}; "
+                "use the settings it was saved with"
             )
         self._optimizer.load_state_tensors(state)
         self._steps = int(str(facts["steps"]))

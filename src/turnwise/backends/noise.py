@@ -33,7 +33,7 @@ def as_seed(noise_seed: int) -> int:
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor, temperature_R: Tensor) -> tuple[Tensor, Tensor]:
-    """The token at the quantile `uniform` of softmax(logits / temperature), and its log-probability.
+    """The token at the quantile `uniform` of softmax(logits / temperature), and its log-prob.
 
         token = min { v : Σ_{w ≤ v} p_w > u }
 
@@ -46,10 +46,9 @@ def draw(logits_RV: Tensor, uniform_R: Tensor, temperature_R: Tensor) -> tuple[T
     scaled_RV = logits_RV.float() / divisor_R[:, None]
     cumulative_RV = scaled_RV.double().softmax(dim=-1).cumsum(dim=-1)
     total_R = cumulative_RV[:, -1]
+    below_R = torch.nextafter(total_R, torch.zeros_like(total_R))
     # Below the total whatever the rounding, so the token found has a positive probability.
-    target_R = torch.minimum(
-        uniform_R * total_R, torch.nextafter(total_R, torch.zeros_like(total_R))
-    )
+    target_R = torch.minimum(uniform_R * total_R, below_R)
     drawn_R = torch.searchsorted(cumulative_RV, target_R[:, None], right=True)[:, 0]
     token_R = torch.where(greedy_R, scaled_RV.argmax(dim=-1), drawn_R)
     chosen_R = scaled_RV.gather(-1, token_R[:, None])[:, 0]

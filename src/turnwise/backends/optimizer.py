@@ -87,19 +87,21 @@ class WeightOptimizer:
         return out
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The state that `state_tensors` gave. Raises CheckpointError if it is not of these weights."""
+        """The state that `state_tensors` gave.
+
+        Raises CheckpointError if it is not of these weights.
+        """
         self.adamw.zero_grad(set_to_none=True)
         known = {f"{name}|{key}" for name in self.masters for key in (*STATE_KEYS, "master")}
         if unknown := sorted(tensors.keys() - known):
             raise CheckpointError(
-                f"the optimizer's state has {unknown[0]}, unknown to this learner"
+                f"the optimizer state holds {unknown[0]}, unknown to this learner"
             )
         for name, master in self.masters.items():
             if f"{name}|master" in tensors:
                 master.data.copy_(tensors[f"{name}|master"])
-            state = {
-                key: tensors[f"{name}|{key}"] for key in STATE_KEYS if f"{name}|{key}" in tensors
-            }
             self.adamw.state[master] = {
-                key: tensor.to(master.device, copy=True) for key, tensor in state.items()
+                key: tensors[f"{name}|{key}"].to(master.device, copy=True)
+                for key in STATE_KEYS
+                if f"{name}|{key}" in tensors
             }

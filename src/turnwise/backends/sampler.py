@@ -126,8 +126,8 @@ class BatchedSampler:
         limit, total = self.causal.max_positions, len(request.prompt_ids) + request.max_new_tokens
         if limit is not None and total > limit:
             raise BudgetError(
-                f"a prompt of {len(request.prompt_ids)} tokens and {request.max_new_tokens} new ones "
-                f"exceed the model's {limit} positions; lower the limits of the dialogue"
+                f"a prompt of {len(request.prompt_ids)} tokens and {request.max_new_tokens} new "
+                f"ones exceed the model's {limit} positions; lower the limits of the dialogue"
             )
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:

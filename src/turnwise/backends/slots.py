@@ -20,7 +20,7 @@ class SlotLayer(CacheLayerMixin):
     """One layer's keys and values: slots × positions × heads × head width."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # the parent has no annotations
         self.stored: list[Tensor] = []  # keys and values, once their shape is known
         self.rows: Tensor | int = 0  # slots of this pass; a number R means slots 0..R-1
         self.place_RN: tuple[Tensor, Tensor] | None = None  # slot and position of each new token

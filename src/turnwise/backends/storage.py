@@ -1,4 +1,4 @@
-"""A learner's folder: tensors as safetensors, facts as JSON, a checksum of every file. No pickle."""
+"""A learner's folder: safetensors, facts as JSON, a checksum of every file; never pickle."""
 
 import hashlib
 import json
@@ -54,9 +54,7 @@ def read_manifest(folder: Path) -> dict[str, object]:
             f"expected a saved learner in {folder}, found {error}; choose another checkpoint"
         ) from error
     if not isinstance(facts, dict) or not isinstance(facts.get("files"), dict):
-        raise CheckpointError(
-            f"{path} does not list the learner's files; choose another checkpoint"
-        )
+        raise CheckpointError(f"{path} lists no files; choose another checkpoint")
     for name, checksum in facts["files"].items():
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing; choose another checkpoint")

@@ -90,7 +90,9 @@ def tiny_model(
     )
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        return Qwen3ForCausalLM(config).eval()
+        model: PreTrainedModel = Qwen3ForCausalLM(config)
+    model.eval()
+    return model
 
 
 def save_tiny(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
