@@ -45,6 +45,7 @@ from turnwise.advantages.scaling import (
     lambda_under_trust,
     mix_by_trust,
     scale_by_rms,
+    scale_turns_by_rms,
     whiten_with_shift,
 )
 
@@ -82,6 +83,7 @@ __all__ = [
     "reward_to_go",
     "same_for_all_turns",
     "scale_by_rms",
+    "scale_turns_by_rms",
     "standardised_returns",
     "sums_before",
     "td_residuals",

@@ -120,6 +120,6 @@ def _compared(is_turn_BK: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tenso
 
 def _sum_by_turn(kept_BK: Tensor, is_turn_BK: Tensor, group_of_dialogue_B: Tensor) -> Tensor:
     """Sum over siblings of what stands at the same turn number, at each dialogue's own columns."""
-    number_BK = turn_number(is_turn_BK).clamp(max=max(kept_BK.shape[1] - 1, 0))
+    number_BK = turn_number(is_turn_BK)
     aligned_BK = torch.zeros_like(kept_BK).scatter_add(1, number_BK, kept_BK)
     return group_sum(aligned_BK, group_of_dialogue_B).gather(1, number_BK)

@@ -1,6 +1,6 @@
 """Values that mean what they say: two numbers for each turn, fitted on earlier dialogues.
 
-The reward model's bias absorbs drift and its sums grow with training, so σ(S + b) is no probability.
+The reward model's bias absorbs drift and its sums grow with training: σ(S + b) is no probability.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ KEPT = 512  # dialogues remembered
 LEAST = 64  # dialogues with turn k below which its two numbers are not fitted
 RIDGE = 1e-3  # on the slope, beside the mean loss of a dialogue
 NEWTON_STEPS = 40
+SMALL_STEP = 1e-10
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class JudgedTurns:
         valid = [x[is_valid_B].detach().cpu() for x in (turn_sum_BK, is_turn_BK, outcome_B)]
         turn_sum_NK, is_turn_NK, outcome_N = valid
         before_NK = sums_before(turn_sum_NK.double(), is_turn_NK)
-        number_NK = turn_number(is_turn_NK).clamp(max=max(is_turn_NK.shape[1] - 1, 0))
+        number_NK = turn_number(is_turn_NK)
         aligned_NK = torch.zeros_like(before_NK).scatter_add(1, number_NK, before_NK)
         present_NK = torch.zeros_like(before_NK).scatter_add(1, number_NK, is_turn_NK.double())
         return JudgedTurns(
@@ -80,8 +81,7 @@ class TurnCalibration:
     def values(self, turn_sum_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
         """Chance of success before each turn. Returns value_BK in [0, 1], 0 where no turn is."""
         number_BK = turn_number(is_turn_BK)
-        width = max(int(number_BK.max()) + 1 if number_BK.numel() else 0, len(self.slope_K))
-        longer = (0, width - len(self.slope_K))
+        longer = (0, max(is_turn_BK.shape[1] - len(self.slope_K), 0))
         pad = torch.nn.functional.pad
         a_K, s_K = (
             pad(self.intercept_K, longer, value=self.bias),
@@ -117,6 +117,8 @@ def fit_turn_calibration(
     for _ in range(NEWTON_STEPS):
         step_2K = _newton_step(judged.before_NK, y_NK, weight_NK, torch.stack([a_K, s_K]), ridge)
         a_K, s_K = a_K + step_2K[0], s_K + step_2K[1]
+        if not bool((step_2K.abs() > SMALL_STEP).any()):
+            break
     intercept_K = torch.where(is_fitted_K, a_K, bias)
     return TurnCalibration(intercept_K, torch.where(is_fitted_K, s_K, 1.0), bias)
 

@@ -90,7 +90,7 @@ def over_group_std(
     *,
     floor: float = STD_FLOOR,
 ) -> Tensor:
-    """x in standard deviations of another quantity within the group: exactly 0 below the floor.
+    """A quantity in standard deviations of another within the group: exactly 0 below the floor.
 
         out_i = x_i / std_j unit_j      (std with n − 1);  std < floor: 0
 

@@ -108,10 +108,10 @@ def implicit_value_advantages(
 def calibration_gap(
     value_BK: Tensor, outcome_B: Tensor, is_turn_BK: Tensor, is_valid_B: Tensor
 ) -> tuple[float | None, ...]:
-    """Mean of V − y at each turn: above 0 where the values promise too much. None without a turn."""
+    """Mean of V − y at each turn, above 0 where values promise too much; None without a turn."""
     counted_BK = is_turn_BK & is_valid_B.unsqueeze(1)
     gap_BK = torch.where(counted_BK, value_BK - outcome_B.unsqueeze(1), 0.0)
-    number_BK = turn_number(is_turn_BK).clamp(max=value_BK.shape[1] - 1)
+    number_BK = turn_number(is_turn_BK)
     sum_K = torch.zeros_like(gap_BK).scatter_add(1, number_BK, gap_BK).sum(dim=0).tolist()
     count_K = torch.zeros_like(gap_BK).scatter_add(1, number_BK, counted_BK.to(gap_BK.dtype))
     counts = count_K.sum(dim=0).tolist()

@@ -35,7 +35,7 @@ def masked_rloo(
 ) -> Tensor:
     """Returns over a per-position baseline, before `whiten_with_shift`.
 
-        r' = n/(n − 1)·r − Σ_j μ_j/(n − 1)      on reward positions;  μ_j = mean of row j over its own
+        r' = n/(n − 1)·r − Σ_j μ_j/(n − 1)      on reward positions;  μ_j = row j's mean there
         A_t = Σ over sources of coefficient·Σ_{l≥t} r'_l
 
     At the first token this is Σ_k R_ik − K_i·mean_{j≠i} μ_j. Defect: the baseline is multiplied by

@@ -12,7 +12,7 @@ from turnwise.arrays import check_same_shape
 
 
 def turn_number(is_turn_BK: Tensor) -> Tensor:
-    """Number of real turns before each column: a real turn's own index, from 0. Returns int64 BK."""
+    """Number of real turns before each column, a real turn's own index. Returns int64 BK."""
     return is_turn_BK.cumsum(dim=1) - is_turn_BK.long()
 
 
@@ -36,7 +36,7 @@ def reward_to_go(reward_BK: Tensor, is_turn_BK: Tensor, *, discount: float) -> T
 
 
 def first_return(return_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
-    """G_1: the return at the dialogue's first real turn; 0 for a dialogue without one. Returns B."""
+    """G_1: the return at the first real turn; 0 for a dialogue without one. Returns B."""
     is_first_BK = is_turn_BK & (turn_number(is_turn_BK) == 0)
     return torch.where(is_first_BK, return_BK, 0.0).sum(dim=1)
 

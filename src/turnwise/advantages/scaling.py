@@ -22,8 +22,28 @@ def scale_by_rms(a_BT: Tensor, written_BT: Tensor, *, floor: float = RMS_FLOOR) 
     check_not_negative("floor", floor)
     check_same_shape(a_BT=a_BT, written_BT=written_BT)
     kept_BT = torch.where(written_BT, a_BT, 0.0)
-    rms = (kept_BT.square().sum() / written_BT.sum().clamp(min=1)).sqrt().clamp(min=floor)
-    return kept_BT / torch.where(rms > 0, rms, 1.0)
+    return _over(kept_BT, kept_BT.norm() / written_BT.sum().clamp(min=1).sqrt(), floor)
+
+
+def scale_turns_by_rms(a_BK: Tensor, length_BK: Tensor, *, floor: float = RMS_FLOOR) -> Tensor:
+    """What `scale_by_rms` makes of turn advantages spread to tokens, without visiting the tokens.
+
+        out = a / max(floor, √(Σ c·a² / Σ c))
+
+    length_BK: written tokens c of each turn. Returns BK, 0 where there is no token and everywhere
+    if all advantages are 0.
+    Raises ConfigError if floor is negative; ShapeError if the arrays differ in shape.
+    """
+    check_not_negative("floor", floor)
+    check_same_shape(a_BK=a_BK, length_BK=length_BK)
+    kept_BK = torch.where(length_BK > 0, a_BK, 0.0)
+    mean_square = (kept_BK.square() * length_BK).sum() / length_BK.sum().clamp(min=1)
+    return _over(kept_BK, mean_square.sqrt(), floor)
+
+
+def _over(kept: Tensor, rms: Tensor, floor: float) -> Tensor:
+    size = rms.clamp(min=floor)
+    return kept / torch.where(size > 0, size, 1.0)
 
 
 def whiten_with_shift(a_BT: Tensor, written_BT: Tensor) -> Tensor:

@@ -33,27 +33,9 @@ def implicit_token_rewards(
     Raises ConfigError unless beta > 0; LogProbError, with dialogue and position, for a difference
     that is not finite where the policy wrote; ShapeError if the arrays differ in shape.
     """
-    check_positive("beta", beta)
-    check_same_shape(
-        logp_prm_BT=logp_prm_BT,
-        logp_reference_BT=logp_reference_BT,
-        turn_of_token_BT=turn_of_token_BT,
-    )
-    ratio_BT = torch.where(turn_of_token_BT >= 0, logp_prm_BT - logp_reference_BT, 0.0)
-    _check_finite(ratio_BT.detach(), logp_prm_BT, logp_reference_BT)
-    return beta * ratio_BT
-
-
-def _check_finite(ratio_BT: Tensor, logp_prm_BT: Tensor, logp_reference_BT: Tensor) -> None:
-    # One sum is cheaper than a mask of the whole batch; only a bad or enormous one is looked into.
-    if bool(torch.isfinite(ratio_BT.sum())):
-        return
-    for b, t in (~torch.isfinite(ratio_BT)).nonzero()[:1].tolist():
-        raise LogProbError(
-            f"dialogue {b}, position {t}: expected finite log-probabilities where the policy "
-            f"wrote, found {logp_prm_BT[b, t].item()} (reward model) and "
-            f"{logp_reference_BT[b, t].item()} (reference); look at the model that scored it"
-        )
+    ratio_BT = _log_ratio(logp_prm_BT, logp_reference_BT, turn_of_token_BT, beta)
+    _check_finite(ratio_BT, turn_of_token_BT)
+    return beta * torch.where(turn_of_token_BT >= 0, ratio_BT, 0.0)
 
 
 def implicit_turn_rewards(
@@ -72,8 +54,33 @@ def implicit_turn_rewards(
     num_turns: K; by default the largest turn index + 1. Returns turn_reward_BK, 0 for no turn.
     Raises what `implicit_token_rewards` raises.
     """
-    reward_BT = implicit_token_rewards(logp_prm_BT, logp_reference_BT, turn_of_token_BT, beta=beta)
-    return turn_sum(reward_BT, turn_of_token_BT, num_turns)
+    ratio_BT = _log_ratio(logp_prm_BT, logp_reference_BT, turn_of_token_BT, beta)
+    ratio_BK = turn_sum(ratio_BT, turn_of_token_BT, num_turns)
+    if not bool(torch.isfinite(ratio_BK).all()):
+        _check_finite(ratio_BT, turn_of_token_BT)
+    return beta * ratio_BK
+
+
+def _log_ratio(
+    logp_prm_BT: Tensor, logp_reference_BT: Tensor, turn_of_token_BT: Tensor, beta: float
+) -> Tensor:
+    check_positive("beta", beta)
+    check_same_shape(
+        logp_prm_BT=logp_prm_BT,
+        logp_reference_BT=logp_reference_BT,
+        turn_of_token_BT=turn_of_token_BT,
+    )
+    return logp_prm_BT - logp_reference_BT
+
+
+def _check_finite(ratio_BT: Tensor, turn_of_token_BT: Tensor) -> None:
+    is_bad_BT = (turn_of_token_BT >= 0) & ~torch.isfinite(ratio_BT)
+    for b, t in is_bad_BT.nonzero()[:1].tolist():
+        raise LogProbError(
+            f"dialogue {b}, position {t}: expected finite log-probabilities where the policy "
+            f"wrote, found a log-ratio of {ratio_BT[b, t].item()} between reward model and "
+            "reference; look at the model that scored it"
+        )
 
 
 def turn_logits_sum(turn_reward_BK: Tensor) -> Tensor:
