@@ -104,10 +104,7 @@ class AdapterBank:
     def copy_adapter(self, name: str, to: str, spec: AdapterSpec) -> None:
         """A frozen second adapter with the weights that `name` has now."""
         self.add(to, spec)
-        source, target = self.parameters(name), self.parameters(to)
-        with torch.no_grad():
-            for key, parameter in target.items():
-                parameter.copy_(source[key])
+        copy_into(self.parameters(to), self.parameters(name))
 
     def remove(self, name: str) -> None:
         """Forget an adapter and free its memory."""
@@ -138,14 +135,18 @@ def _cuda_devices(model: PreTrainedModel) -> list[torch.device]:
     return [model.device] if model.device.type == "cuda" else []
 
 
-def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> str | None:
-    """Copy tensors by name. Returns what does not fit (nothing is copied then), None if all do."""
-    if missing := sorted(target.keys() ^ source.keys()):
-        return f"different weights, e.g. {missing[0]}"
+def misfit(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> str | None:
+    """What keeps `source` from being copied into `target` by name; None if nothing does."""
+    if differing := sorted(target.keys() ^ source.keys()):
+        return f"different weights, e.g. {differing[0]}"
     for name, tensor in target.items():
         if tensor.shape != source[name].shape:
             return f"{name} has shape {tuple(source[name].shape)}, not {tuple(tensor.shape)}"
-    with torch.no_grad():
-        for name, tensor in target.items():
-            tensor.copy_(source[name])
     return None
+
+
+@torch.no_grad()
+def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Copy tensors by name, in place."""
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from turnwise.backends.adapters import AdapterBank, copy_into
+from turnwise.backends.adapters import AdapterBank, copy_into, misfit
 from turnwise.backends.causal import CausalModel
 from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.protocol import (
@@ -183,6 +183,16 @@ class LocalLearner:
     def _plain_copy(self) -> PreTrainedModel:
         raise NotImplementedError
 
+    def export(self, path: Path) -> None:
+        """These weights as a standalone Hugging Face model directory, tokenizer included.
+
+        An adapter is merged; `load_backend` reads the directory.
+        """
+        self._plain_copy().save_pretrained(path)
+        tokenizer: object = self._backend.tokenizer
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            tokenizer.save_pretrained(path)
+
     def save(self, path: Path) -> None:
         """Weights, optimizer state and a manifest with checksums into the folder `path`."""
         path.mkdir(parents=True, exist_ok=True)
@@ -204,12 +214,13 @@ class LocalLearner:
         facts = read_manifest(path)
         weights = load_tensors(path / self.weights_file)
         state = load_tensors(path / "optimizer.safetensors")
-        problem = copy_into(self._parameters, weights)
+        problem = misfit(self._parameters, weights) or self._optimizer.misfit(state)
         if problem is not None:
             raise CheckpointError(
                 f"{path} does not fit the {self.role}: {problem}; "
                 "use the settings it was saved with"
             )
+        copy_into(self._parameters, weights)
         self._optimizer.load_state_tensors(state)
         self._steps = int(str(facts["steps"]))
 

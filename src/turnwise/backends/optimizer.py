@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from turnwise.backends.protocol import AdapterSpec, StepStats
-from turnwise.errors import CheckpointError, EmptyStepError, TrainingError
+from turnwise.errors import EmptyStepError, TrainingError
 
 STATE_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -86,17 +86,20 @@ class WeightOptimizer:
                 out[f"{name}|master"] = master.detach()
         return out
 
-    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """The state that `state_tensors` gave.
+    def misfit(self, tensors: Mapping[str, Tensor]) -> str | None:
+        """What keeps this state from being loaded; None if nothing does."""
+        keys = (*STATE_KEYS, "master")
+        known = {f"{name}|{key}": master for name, master in self.masters.items() for key in keys}
+        for name, tensor in tensors.items():
+            if name not in known:
+                return f"the optimizer state holds {name}, unknown to this learner"
+            if not name.endswith("|step") and tensor.shape != known[name].shape:
+                return f"the optimizer state {name} has shape {tuple(tensor.shape)}"
+        return None
 
-        Raises CheckpointError if it is not of these weights.
-        """
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The state that `state_tensors` gave; `misfit` tells whether it is of these weights."""
         self.adamw.zero_grad(set_to_none=True)
-        known = {f"{name}|{key}" for name in self.masters for key in (*STATE_KEYS, "master")}
-        if unknown := sorted(tensors.keys() - known):
-            raise CheckpointError(
-                f"the optimizer state holds {unknown[0]}, unknown to this learner"
-            )
         for name, master in self.masters.items():
             if f"{name}|master" in tensors:
                 master.data.copy_(tensors[f"{name}|master"])
