@@ -11,7 +11,8 @@ from turnwise.tasks import clarify_catalogue as say
 from turnwise.tasks.clarify_knobs import ClarifyKnobs
 from turnwise.tasks.protocol import Scenario
 from turnwise.tasks.reading import asked, booked
-from turnwise.users import Key, Reply, happens, pick, shuffled, uniform
+from turnwise.users.chance import Key, happens, pick, shuffled, uniform
+from turnwise.users.protocol import Reply
 
 Act = Literal["answer", "no preference", "vague", "puzzled"]
 FRESH, HESITANT, TOLD = 0, 1, 2  # what the assistant knows of a slot that matters

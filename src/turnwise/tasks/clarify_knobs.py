@@ -5,8 +5,7 @@ from typing import Literal
 
 from turnwise.errors import ConfigError
 from turnwise.tasks.clarify_catalogue import DISTRACTORS, KINDS, SLOTS, TOPICS
-from turnwise.tasks.game import OutcomeNoise
-from turnwise.tasks.knobs import check_range
+from turnwise.tasks.knobs import OutcomeNoise, check_range
 
 MAX_VALUES = 5
 

@@ -9,7 +9,8 @@ from turnwise.tasks import clarify_catalogue as say
 from turnwise.tasks.clarify_knobs import ClarifyKnobs
 from turnwise.tasks.protocol import Scenario
 from turnwise.tasks.reading import asked, booked
-from turnwise.users import Key, Reply, happens, pick, shuffled
+from turnwise.users.chance import Key, happens, pick, shuffled
+from turnwise.users.protocol import Reply
 
 _OWNER = {value: topic for topic, (_, values) in say.TOPICS.items() for value in values}
 

@@ -7,15 +7,16 @@ belong here, no model and no judge.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from turnwise.conversation import Conversation, Message, Outcome
+from turnwise.tasks.knobs import OutcomeNoise
 from turnwise.tasks.protocol import Scenario
-from turnwise.users import Key, Reply, uniform
+from turnwise.users.chance import Key, uniform
+from turnwise.users.protocol import Reply
 
 S = TypeVar("S", bound=Scenario)
 G = TypeVar("G")
-OutcomeNoise = Literal["none", "bernoulli"]
 
 SUCCESS = 0.999  # a noise-free score from here on is a success; weights sum to 1 up to rounding
 

@@ -11,11 +11,12 @@ from math import log
 
 from turnwise.conversation import Ending, Message
 from turnwise.errors import ConfigError
-from turnwise.tasks.game import OutcomeNoise, RuleTask
-from turnwise.tasks.knobs import check_range, settle
+from turnwise.tasks.game import RuleTask
+from turnwise.tasks.knobs import OutcomeNoise, check_range, settle
 from turnwise.tasks.protocol import Scenario
 from turnwise.tasks.reading import asked, words
-from turnwise.users import Key, Reply, happens, pick
+from turnwise.users.chance import Key, happens, pick
+from turnwise.users.protocol import Reply
 
 ATTRIBUTES: tuple[str, ...] = (
     "round",
@@ -101,6 +102,8 @@ PRESETS: dict[str, GuessKnobs] = {
 
 @dataclass(frozen=True)
 class GuessScenario(Scenario):
+    """An object that the user thinks of."""
+
     object: str
 
 

@@ -14,6 +14,8 @@ from turnwise.errors import ConfigError
 if TYPE_CHECKING:  # typeshed's protocol of dataclass instances does not exist at run time
     from _typeshed import DataclassInstance
 
+OutcomeNoise = Literal["none", "bernoulli"]  # bernoulli: the score is drawn, its mean is recall
+
 K = TypeVar("K", bound="DataclassInstance")
 
 

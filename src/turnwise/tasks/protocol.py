@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from turnwise.conversation import Conversation, Outcome
-from turnwise.users import User
+from turnwise.users.protocol import User
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from turnwise.conversation import Conversation, Ending, Message
-from turnwise.users.protocol import Reply
-from turnwise.users.wrappers import assistant_turns
+from turnwise.users.protocol import Reply, assistant_turns
 
 
 @dataclass(frozen=True)

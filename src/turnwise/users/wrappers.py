@@ -11,12 +11,7 @@ from typing import Protocol
 from turnwise.conversation import Conversation, Ending, Message
 from turnwise.errors import SpeakerError
 from turnwise.users.chance import Key, happens, pick, uniform
-from turnwise.users.protocol import Reply, User
-
-
-def assistant_turns(conversation: Conversation) -> int:
-    """Number of assistant messages."""
-    return sum(message.role == "assistant" for message in conversation)
+from turnwise.users.protocol import Reply, User, assistant_turns
 
 
 @dataclass(frozen=True)
