@@ -174,7 +174,12 @@ def measured(records: list[Record]) -> dict[str, list[float]]:
 
 def write_evaluation(folder: RunFolder, step: int, records: list[Record]) -> None:
     scenarios = [
-        {"id": r.trajectory.scenario_id, "sample": 0, "score": r.trajectory.outcome.score}
+        {
+            "id": r.trajectory.scenario_id,
+            "sample": 0,
+            "score": r.trajectory.outcome.score,
+            "parts": dict(r.trajectory.outcome.parts),
+        }
         for r in records
     ]
     found = {"step": step, "task": "clarify", "scenarios": scenarios}
@@ -184,7 +189,7 @@ def write_evaluation(folder: RunFolder, step: int, records: list[Record]) -> Non
 def compare(folder: RunFolder, start: list[Record], end: list[Record]) -> None:
     before, after = measured(start), measured(end)
     scenario_N = [record.trajectory.scenario_id for record in start]
-    found: dict[str, object] = {"num_scenarios": len(start)}
+    found: dict[str, object] = {"num_scenarios": len(start), "step": NUM_STEPS}
     for name in before:
         gained = paired_difference(before[name], after[name], scenario_N, seed=0)
         found[name] = {"difference": gained.mean, "low": gained.low, "high": gained.high}

@@ -107,8 +107,9 @@ def test_the_report_is_the_same_each_time(run: RunFolder) -> None:
         ("env.json", "env.json: there is none"),
         ("config.toml", "There is no config.toml"),
         ("eval/comparison.json", "may be chance"),
+        ("eval/step_000060.json", "eval/step_000060.json: there is none"),
         ("trajectories/eval_000000.parquet", "dialogues before training in trajectories/"),
-        ("trajectories/eval_000060.parquet", "dialogues of a later evaluation"),
+        ("trajectories/eval_000060.parquet", "dialogues after training in trajectories/"),
         ("trajectories/step_000060.parquet", "No training dialogues were saved"),
     ],
 )
@@ -133,6 +134,13 @@ def test_a_cut_part_is_named_and_the_rest_is_shown(run: RunFolder, part: str, me
     page = page_of(run)
     assert message in page
     assert "Success on held-out scenarios" in page
+
+
+def test_a_comparison_of_an_earlier_evaluation_is_not_used(run: RunFolder) -> None:
+    run.comparison.write_text(run.comparison.read_text().replace('"step": 60', '"step": 50'))
+    page = page_of(run)
+    assert "eval/comparison.json is of step 50, the last evaluation of 60" in page
+    assert "may be chance" in page
 
 
 def test_a_run_that_has_just_begun_has_a_report(tmp_path: Path) -> None:

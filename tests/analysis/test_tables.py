@@ -1,6 +1,7 @@
 """The words above the report follow from its numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from turnwise.analysis.tables import (
     facts,
     headline,
     times,
+    transitions,
     verdict,
     warnings,
 )
@@ -23,7 +25,7 @@ def a_run(
     comparison: Row | None = None,
     env: Mapping[str, object] | None = None,
 ) -> RunRecords:
-    return RunRecords("r", train, evals, comparison or {}, (), (), (), "", env or {}, ())
+    return RunRecords("r", train, evals, comparison or {}, (), (), (), (), (), "", env or {}, ())
 
 
 START: Row = {"step": 0, "success/mean": 0.2, "success/low": 0.1, "success/high": 0.3}
@@ -97,6 +99,28 @@ def test_endings_are_shares_in_their_own_order() -> None:
         ("farewell", "25.0 %", "50.0 %"),
         ("turn limit", "75.0 %", "50.0 %"),
     ]
+
+
+def test_transitions_count_every_judged_pair() -> None:
+    before: list[Row] = [
+        {"id": "a", "sample": 0, "score": 0.9, "parts": {"success": 0.0}},  # the part decides
+        {"id": "a", "sample": 1, "score": 0.9},
+        {"id": "b", "sample": 0, "score": None},
+        {"id": "c", "sample": 0, "score": 0.1},
+    ]
+    after: list[Row] = [
+        {"id": "b", "sample": 0, "score": 1.0},
+        {"id": "a", "sample": 1, "score": 0.2},
+        {"id": "a", "sample": 0, "score": 0.9, "parts": {"success": 1.0}},
+    ]
+    run = replace(a_run(), before=before, after=after)
+    assert transitions(run) == [
+        ("solved only after training", 1),
+        ("solved only before training", 1),
+        ("solved before and after", 0),
+        ("solved neither before nor after", 0),
+    ]
+    assert transitions(a_run()) == []
 
 
 def test_time_is_shared_out() -> None:

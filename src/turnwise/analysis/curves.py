@@ -86,7 +86,11 @@ def _learning(run: RunRecords) -> Iterator[Markup]:
             levels=_start(run.evals, name),
             limits=limits,
         )
-    yield _noisy("Training reward per dialogue", run.train, {"reward": "reward/mean"})
+    yield _noisy(
+        "Training reward per dialogue",
+        run.train,
+        {"reward": "reward/mean", "success": "outcome/success"},
+    )
     for name in ("turns", "tokens"):
         key = f"{name}/mean"
         lines = [

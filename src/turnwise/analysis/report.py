@@ -43,8 +43,7 @@ def render(run: RunRecords) -> str:
         lstrip_blocks=True,
     )
     style, script = (_own_text(f"report.{kind}") for kind in ("css", "js"))
-    pairs = dialogues.pair_up(run.start, run.end)
-    chosen = dialogues.choose(pairs, _WANTED)
+    chosen = dialogues.choose(dialogues.pair_up(run.start, run.end), _WANTED)
     limits = dialogues.limits_of([record for pair in chosen for record in pair])
     group = dialogues.siblings(run.training, _SIBLINGS)
     group_limits = dialogues.limits_of(group)
@@ -62,7 +61,7 @@ def render(run: RunRecords) -> str:
         facts=tables.facts(run),
         progress=curves.progress(run),
         checks=curves.checks(run),
-        counts=[(name, len(pairs[kind])) for kind, name in dialogues.KINDS.items()],
+        transitions=tables.transitions(run),
         pairs=[dialogues.pair_card(pair, limits) for pair in chosen],
         pair_scales=dialogues.scales(limits),
         group_scenario=group[0].trajectory.scenario_id if group else "",

@@ -24,6 +24,8 @@ class RunRecords:
     train: Sequence[Row]  # metrics of training steps, by step
     evals: Sequence[Row]  # metrics of evaluations, by step
     comparison: Row  # the last evaluation against the start; empty if there is none
+    before: Sequence[Row]  # every dialogue of the first evaluation: id, sample, score, parts
+    after: Sequence[Row]  # the same of the last one; empty if there is only one
     start: Sequence[Record]  # dialogues of the evaluation before training
     end: Sequence[Record]  # dialogues of the last evaluation
     training: Sequence[Record]  # dialogues of the last training step that was saved
@@ -41,17 +43,20 @@ def read_run(folder: RunFolder) -> RunRecords:
     missing: list[str] = []
     rows = _metrics(folder.metrics, missing)
     train, evals = (sorted(rows_of(rows, kind), key=_step) for kind in ("train", "eval"))
-    played = sorted(folder.trajectories.glob("eval_*.parquet"))
-    later = [path for path in played if path != folder.evaluation_dialogues(0)]
+    last = int(_step(evals[-1])) if evals else 0
     training = sorted(folder.trajectories.glob("step_*.parquet"))
     no_config = "config.toml: there is none"
     return RunRecords(
         name=folder.path.resolve().name,
         train=_or_missing(train, "training steps in metrics.jsonl: there are none yet", missing),
         evals=_or_missing(evals, "evaluations in metrics.jsonl: there are none yet", missing),
-        comparison=_json(folder.comparison, missing),
+        comparison=_comparison(folder.comparison, last, missing) if last else {},
+        before=_scenarios(folder.evaluation(0), missing),
+        after=_scenarios(folder.evaluation(last), missing) if last else (),
         start=_dialogues(folder.evaluation_dialogues(0), "before training", missing),
-        end=_dialogues(later[-1] if later else None, "of a later evaluation", missing),
+        end=_dialogues(folder.evaluation_dialogues(last), "after training", missing)
+        if last
+        else (),
         training=_dialogues(training[-1] if training else None, "of training", missing),
         config=_text(folder.config) or _or_missing("", no_config, missing),
         env=_json(folder.env, missing),
@@ -111,6 +116,20 @@ def _dialogues(path: Path | None, which: str, missing: list[str]) -> Sequence[Re
         missing.append(f"dialogues {which} in trajectories/: none were saved")
         return ()
     return _read(missing, lambda: read_trajectories(path))
+
+
+def _comparison(path: Path, last: int, missing: list[str]) -> Row:
+    found = _json(path, missing)
+    step = number(found, "step")
+    if step is not None and step != last:
+        missing.append(f"eval/comparison.json is of step {step:.0f}, the last evaluation of {last}")
+        return {}
+    return found
+
+
+def _scenarios(path: Path, missing: list[str]) -> Sequence[Row]:
+    rows = _json(path, missing).get("scenarios")
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _json(path: Path, missing: list[str]) -> Row:

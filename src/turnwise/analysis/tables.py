@@ -1,10 +1,12 @@
 """What the report says in words and numbers: headline, endings, time, warnings."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from turnwise.analysis.charts import shown
+from turnwise.analysis.dialogues import KINDS
 from turnwise.analysis.run_records import Row, RunRecords, number, suffixes
 from turnwise.conversation import Ending
 
@@ -97,6 +99,18 @@ def endings(run: RunRecords) -> list[tuple[str, str, str]]:
     return [(name.replace("_", " "), first, last) for name, first, last in shares]
 
 
+def transitions(run: RunRecords) -> list[tuple[str, int]]:
+    """How many dialogues were solved only after training, only before, both times or never.
+
+    Over every dialogue that both the first and the last evaluation judged; empty if there is none.
+    """
+    later = {_dialogue(row): row for row in run.after}
+    pairs = [(row, later[_dialogue(row)]) for row in run.before if _dialogue(row) in later]
+    judged = [(a, b) for a, b in pairs if None not in (number(a, "score"), number(b, "score"))]
+    found = Counter((_is_solved(a), _is_solved(b)) for a, b in judged)
+    return [(name, found[kind]) for kind, name in KINDS.items()] if judged else []
+
+
 def times(run: RunRecords) -> list[tuple[str, str, str]]:
     """Where the time of a training step went: part, mean seconds, share."""
     sums = {
@@ -134,6 +148,16 @@ def facts(run: RunRecords) -> list[tuple[str, str]]:
         else:
             out.append((key.replace("_", " "), "unknown" if value is None else str(value)))
     return out
+
+
+def _dialogue(row: Row) -> tuple[object, object]:
+    return row.get("id"), row.get("sample")
+
+
+def _is_solved(row: Row) -> bool:
+    parts = row.get("parts")
+    success = number(parts, "success") if isinstance(parts, dict) else None
+    return (success if success is not None else number(row, "score") or 0.0) >= 0.5
 
 
 def _left_out(run: RunRecords) -> list[Warned]:
