@@ -1,12 +1,12 @@
 """The command `turnwise`: each verb is a thin shell around a function of `jobs`."""
 
 import json as json_format
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from turnwise import __version__
 from turnwise.cli.errors_shown import errors_shown
 from turnwise.errors import ConfigError
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        typer.echo(version("turnwise"))
         raise typer.Exit
 
 
@@ -73,11 +73,11 @@ def train(
         if output_dir is not None:
             settings = settings.model_copy(update={"output_dir": str(output_dir)})
         if dry_run:
-            show_dry_run(jobs.dry_run(settings), json=json)
+            show_dry_run(jobs.dry_run(settings), as_json=json)
             return
         with watching(quiet=quiet, json=json) as observer:
             result = jobs.train(settings, exists=_exists(resume, overwrite), observer=observer)
-        show_training(result, json=json)
+        show_training(result, as_json=json)
 
 
 def _exists(resume: bool, overwrite: bool) -> Literal["error", "overwrite", "resume"]:
@@ -101,18 +101,86 @@ def evaluate(
     """Play fixed held-out scenarios and report scores with intervals."""
     with errors_shown(debug=debug, when_stopped="no result was written"):
         from turnwise.cli import jobs
+        from turnwise.cli.progress import working
         from turnwise.cli.tables import show_evaluation
 
-        result = jobs.evaluate(
-            run,
-            task=task,
-            preset=preset,
-            against=against,
-            scenarios=scenarios,
-            samples=samples,
-            seed=seed,
-        )
-        show_evaluation(result, json=json)
+        with working(f"playing {scenarios * samples} dialogues"):
+            result = jobs.evaluate(
+                run,
+                task=task,
+                preset=preset,
+                against=against,
+                scenarios=scenarios,
+                samples=samples,
+                seed=seed,
+            )
+        show_evaluation(result, against, as_json=json)
+
+
+@app.command()
+def sft(
+    model: Annotated[str, typer.Argument(help="A model's folder or a hub id.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, one conversation a line.")],
+    output: Annotated[Path, typer.Option(help="Folder of the model that is made.")],
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Conversations of a step.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one conversation.")] = 2048,
+    full_weights: Annotated[bool, typer.Option("--full-weights", help="Not LoRA.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the order of conversations.")] = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Teach a model to imitate the assistant of a file of conversations."""
+    with errors_shown(debug=debug, when_stopped=f"{output} was not written"):
+        from turnwise.cli import jobs
+        from turnwise.cli.progress import watching
+
+        with watching(quiet=quiet, json=json) as observer:
+            made = jobs.sft(
+                model,
+                file,
+                output=output,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch_size=batch_size,
+                max_tokens=max_tokens,
+                full_weights=full_weights,
+                seed=seed,
+                observer=observer,
+            )
+        typer.echo(json_format.dumps({"event": "result", "model": str(made)}) if json else made)
+
+
+@app.command()
+def chat(
+    run: Annotated[str, typer.Argument(help="A run's folder, a model's folder or a hub id.")],
+    task: Annotated[str | None, typer.Option(help="Sets the limits; needed for a model.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling noise.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Talk to it; an empty end of input (Ctrl-D) ends the dialogue."""
+    with errors_shown(debug=debug, when_stopped="the dialogue is over"):
+        from turnwise.cli import jobs
+        from turnwise.users.replay import terminal_line
+
+        conversation = jobs.chat(run, read=terminal_line, task=task, seed=seed)
+        if (
+            conversation and conversation[-1].role == "assistant"
+        ):  # its last word ended the dialogue
+            typer.echo(f"assistant: {conversation[-1].content}")
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run's folder.")], debug: Debug = False
+) -> None:
+    """Write the report of a run again, from its records alone."""
+    with errors_shown(debug=debug, when_stopped="the report is as it was"):
+        from turnwise.cli import jobs
+
+        typer.echo(jobs.report(run))
 
 
 @app.command()

@@ -185,6 +185,13 @@ def watching(*, quiet: bool = False, json: bool = False) -> Iterator[Observer]:
             bars.end()
 
 
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner at a terminal for a job that nobody watches step by step; nothing in a log."""
+    with Console(stderr=True).status(text):
+        yield
+
+
 def _bars() -> Progress:
     return Progress(
         SpinnerColumn(finished_text=" "),

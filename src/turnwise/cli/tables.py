@@ -1,14 +1,23 @@
 """What a command prints when it is done: tables for people, one JSON object for programs."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from turnwise.cli import catalogue
-from turnwise.cli.doctor import Finding
 from turnwise.tasks import list_tasks
+
+if TYPE_CHECKING:  # importing jobs would import torch, which lists of names do not need
+    from turnwise.cli.doctor import Finding
+    from turnwise.cli.jobs import DryRun, EvalResult, TrainResult
+
+Numbers = Mapping[str, float]  # a summary: "score/mean", "score/low", "turns/mean", ...
+Paired = Mapping[str, object]  # part -> {"difference", "low", "high"}, and "num_scenarios"
 
 
 def _print(*parts: Table | Text | str) -> None:
@@ -84,10 +93,109 @@ def show_task(name: str, preset: str | None, seed: int) -> None:
     _print(f"\na dialogue of the noisy demonstrator (seed {seed})\n", dialogue)
 
 
-def show_findings(findings: Sequence[Finding]) -> None:
+def show_findings(findings: Sequence["Finding"]) -> None:
     """What the doctor saw, with advice where something is missing."""
     table = _table("", "what", "found", "to do")
     for one in findings:
         mark = Text("ok", style="green") if one.is_good else Text("!!", style="red")
         table.add_row(mark, one.what, one.found, "" if one.is_good else one.advice)
     _print(table)
+
+
+def show_dry_run(result: "DryRun", *, as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        typer.echo(json.dumps({"lines": result.lines, "warnings": result.warnings}))
+        return
+    for line in result.lines:
+        typer.echo(line)
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}")
+
+
+def show_training(result: "TrainResult", *, as_json: bool) -> None:
+    """Start against end on the same held-out scenarios, and where the report is."""
+    if as_json:
+        row = {
+            "event": "result",
+            "run_folder": str(result.run_folder),
+            "report": str(result.report),
+        }
+        typer.echo(json.dumps(row | dict(result.summary)))
+        return
+    summary = result.summary
+    start, end = _numbers(summary["start"]), _numbers(summary["end"])
+    table = _comparison("start", start, "end", end, _paired(summary["comparison"]))
+    _print(_scenarios(end), table)
+    typer.echo(f"\nrun     {result.run_folder}\nreport  {result.report}")
+
+
+def show_evaluation(result: "EvalResult", against: str | None, *, as_json: bool) -> None:
+    """Scores with intervals, beside those of another run where there is one."""
+    if as_json:
+        typer.echo(json.dumps(vars(result)))
+    elif result.against is None or result.comparison is None:
+        _print(_scenarios(result.summary), _scores(result.name, result.summary))
+    else:
+        both = (str(against), result.against, result.name, result.summary)
+        _print(_scenarios(result.summary), _comparison(*both, result.comparison))
+
+
+def _scores(name: str, summary: Numbers) -> Table:
+    table = _table("", name)
+    for part in _parts(summary):
+        table.add_row(part, _interval(summary, part))
+    for key in _plain(summary):
+        table.add_row(key.removesuffix("/mean"), f"{summary[key]:.2f}")
+    return table
+
+
+def _comparison(first: str, before: Numbers, second: str, after: Numbers, paired: Paired) -> Table:
+    table = _table("", first, second, "paired difference")
+    for part in _parts(after):
+        difference = _numbers(paired[part])
+        mean, low, high = (
+            _decimal(difference[end], sign="+") for end in ("difference", "low", "high")
+        )
+        ends = f"{mean} [{low}, {high}]"
+        table.add_row(part, _interval(before, part), _interval(after, part), ends)
+    for key in sorted({*_plain(before), *_plain(after)}):
+        values = [f"{numbers.get(key, 0.0):.2f}" for numbers in (before, after)]
+        table.add_row(key.removesuffix("/mean"), *values, "")
+    return table
+
+
+def _scenarios(summary: Numbers) -> str:
+    return f"{summary['num_scenarios']:.0f} held-out scenarios, means with 95 % intervals\n"
+
+
+def _parts(summary: Numbers) -> list[str]:
+    """Names of what has an interval: success and score first."""
+    named = [key.removesuffix("/low") for key in summary if key.endswith("/low")]
+    return sorted(named, key=lambda name: (name != "success", name != "score", name))
+
+
+def _plain(summary: Numbers) -> list[str]:
+    """Keys of what has no interval and is worth a row."""
+    shown = [key for key in summary if key.startswith(("turns/", "tokens/", "stop/"))]
+    return shown + (["not_judged"] if summary.get("not_judged") else [])
+
+
+def _interval(summary: Numbers, part: str) -> str:
+    mean, low, high = (_decimal(summary[f"{part}/{end}"]) for end in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _decimal(number: float, *, sign: str = "-") -> str:
+    """Three decimals, without the zero before the point, so that a row fits a terminal."""
+    return f"{number:{sign}.3f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:{sign}.3f}"
+
+
+def _numbers(value: object) -> Numbers:
+    assert isinstance(value, Mapping), value
+    return value
+
+
+def _paired(value: object) -> Paired:
+    assert isinstance(value, Mapping), value
+    return value
