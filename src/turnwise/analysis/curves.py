@@ -30,7 +30,8 @@ def progress(run: RunRecords) -> list[Chapter]:
             "learning",
             "Learning curves",
             "Evaluations play the same held-out scenarios with the same seeds; the band is their "
-            "95 % interval over scenarios, the dashed line the start.",
+            "95 % interval over scenarios, the dashed line the start. The number beside a name is "
+            "its last value.",
             _kept(_learning(run)),
             "No evaluation and no training step was recorded.",
         ),
