@@ -1,7 +1,7 @@
 """Playing dialogues: the order of speech, its limits, and the driver that lets people talk."""
 
 from turnwise.rollouts.dialogue import AskPolicy, AskUser, Limits, Played, dialogue
-from turnwise.rollouts.play import Failure, Plan, Stage, play
+from turnwise.rollouts.play import Failure, Plan, Stage, keyed_seed, play
 
 __all__ = [
     "AskPolicy",
@@ -12,5 +12,6 @@ __all__ = [
     "Played",
     "Stage",
     "dialogue",
+    "keyed_seed",
     "play",
 ]

@@ -1,6 +1,7 @@
 """The driver: lets a policy and users speak in the order that `dialogue` asks for."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,12 @@ class Plan:
     scenario_seed: int
     group_id: str
     seed: int  # the user's and the sampler's noise; equal seeds give equal dialogues
+
+
+def keyed_seed(*key: int | str) -> int:
+    """A 62-bit seed that is a pure function of `key`."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 2
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
-CreditName = Literal[
-    "trajectory", "uniform", "random", "prime", "itpo", "itpo-norm", "oracle"
-]
+CreditName = Literal["trajectory", "uniform", "random", "prime", "itpo", "itpo-norm", "oracle"]
 EstimatorName = Literal["rloo", "grpo", "implicit-value"]
 PresetName = Literal["default", "paper", "public-code"]
 
@@ -139,7 +137,9 @@ class TrainConfig(Section):
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     entropy_coef: NotNegative = 0.001
     divisor: Literal["tokens", "dialogues", "budget", "per_dialogue_mean"] = "tokens"
-    rescore_behaviour: bool = Field(False, description="score behaviour log-probs again before the update")
+    rescore_behaviour: bool = Field(
+        False, description="score behaviour log-probs again before the update"
+    )
     per_device_train_batch_size: Count = Field(32, description="rows of one pass")
     max_tokens_per_pass: Count = 16384
     save_steps: Count = 10
@@ -150,7 +150,9 @@ class EvalConfig(Section):
     """Fixed held-out scenarios, fixed seeds."""
 
     num_scenarios: Count = 128
-    every: Annotated[int, Field(ge=0)] = Field(10, description="steps between evaluations; 0 = only start and end")
+    every: Annotated[int, Field(ge=0)] = Field(
+        10, description="steps between evaluations; 0 = only start and end"
+    )
     temperature: NotNegative = 1.0
     num_samples: Count = Field(1, description="dialogues of each scenario")
 
@@ -160,7 +162,9 @@ class RunConfig(Section):
 
     seed: int = 0
     output_dir: str = "runs/clarify"
-    num_threads: Annotated[int, Field(ge=0)] = Field(0, description="torch threads; 0 = torch's choice")
+    num_threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="torch threads; 0 = torch's choice"
+    )
     model: ModelConfig = ModelConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
     task: TaskConfig = TaskConfig()

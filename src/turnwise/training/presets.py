@@ -61,7 +61,9 @@ def resolved(config: RunConfig) -> RunConfig:
             # Its trajectory baseline is the outcome alone, through the same code.
             method = _with_defaults(method, {"coef_outcome": 5.0, "coef_prm": 0.0})
     if method.baseline == "auto":
-        method = method.model_copy(update={"baseline": _BASELINE.get(method.credit, "redistribute")})
+        method = method.model_copy(
+            update={"baseline": _BASELINE.get(method.credit, "redistribute")}
+        )
     if prm.scores == "auto":
         scores = "prequential" if method.estimator == "implicit-value" else "post"
         prm = prm.model_copy(update={"scores": scores})
@@ -73,9 +75,7 @@ def resolved(config: RunConfig) -> RunConfig:
 _BASELINE = {"itpo": "loo_turn_index", "prime": "loo_total", "oracle": "own_turn"}
 
 
-def _with_defaults(
-    section: Part, values: dict[str, object]
-) -> Part:
+def _with_defaults(section: Part, values: dict[str, object]) -> Part:
     """The section with `values` for the keys that were not given."""
     return section.model_copy(
         update={key: value for key, value in values.items() if key not in section.model_fields_set}
@@ -109,8 +109,8 @@ def _check(config: RunConfig) -> None:
             )
         if config.prm.scores == "post":
             raise ConfigError(
-                'estimator implicit-value needs prm.scores = "prequential", got "post": a value that '
-                "has seen the dialogue's own outcome is no baseline"
+                'estimator implicit-value needs prm.scores = "prequential", got "post": a value '
+                "that has seen the dialogue's own outcome is no baseline"
             )
     if method.preset == "public-code" and method.estimator != "rloo":
         raise ConfigError(

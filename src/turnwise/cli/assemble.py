@@ -1,0 +1,218 @@
+"""From a config to the objects it names: task, model, learners."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+import torch
+import transformers
+
+from turnwise.backends import AdapterSpec
+from turnwise.backends.loading import load_backend
+from turnwise.backends.local import LocalBackend
+from turnwise.backends.tiny import tiny_model, tiny_tokenizer
+from turnwise.cli.settings import load_config
+from turnwise.conversation import Conversation
+from turnwise.errors import ConfigError
+from turnwise.records import find_run_folder, replace_folder_atomically
+from turnwise.rollouts import Limits, Stage
+from turnwise.tasks import Scenario
+from turnwise.tasks.registry import AnyTask, make
+from turnwise.tokens import ChatFormat, ChatTokenizer
+from turnwise.training.checkpoints import load_policy
+from turnwise.training.config import MethodConfig, ModelConfig, RunConfig, TaskConfig
+from turnwise.training.observer import Observer, Silent
+from turnwise.training.prm import ImplicitPrm
+from turnwise.training.step import Learners, needs_prm, pass_limits
+from turnwise.training.supervised import imitate, supervised_batch
+
+# Demonstrations come from scenarios that neither training nor evaluation reaches.
+_DEMONSTRATIONS = 10**13
+_TINY_FORMAT = 1  # raise when the tiny model or its warm start changes, so that caches are not used
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything a job works with."""
+
+    config: RunConfig
+    stage: Stage[Scenario]
+    backend: LocalBackend
+
+    @property
+    def exam(self) -> Stage[Scenario]:
+        """The stage on which evaluations are played."""
+        return replace(self.stage, temperature=self.config.eval.temperature)
+
+
+def assemble(config: RunConfig, observer: Observer) -> Assembly:
+    """The task, the model (warm-started and cached if it is the tiny one) and the stage."""
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    task = make(config.task.name, config.task.preset, config.task.knobs)
+    name = config.model.name
+    if name == "tiny":
+        name = str(tiny_directory(config, task, observer))
+    backend = load_backend(
+        name,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        max_rows=config.train.per_device_train_batch_size,
+        max_tokens=config.train.max_tokens_per_pass,
+        slots=config.rollout.slots,
+    )
+    return Assembly(config, stage_of(config, task, backend), backend)
+
+
+def stage_of(config: RunConfig, task: AnyTask, backend: LocalBackend) -> Stage[Scenario]:
+    rollout = config.rollout
+    limits = Limits(
+        max_turns=rollout.max_turns or task.max_turns,
+        max_turn_tokens=rollout.max_turn_tokens,
+        max_conversation_tokens=rollout.max_conversation_tokens,
+        timeout_s=rollout.timeout_s,
+    )
+    chat = ChatFormat(cast(ChatTokenizer, backend.tokenizer))
+    chat.check()
+    return Stage(task, chat, limits, rollout.temperature, rollout.slots)
+
+
+def learners_of(assembly: Assembly) -> Learners:
+    """Policy, reference and, where the method needs one, implicit PRM: one base, adapters on it."""
+    config, backend = assembly.config, assembly.backend
+    policy = backend.create(
+        "policy",
+        AdapterSpec(
+            full_weights=config.model.full_weights,
+            rank=config.model.lora_rank,
+            alpha=config.model.lora_alpha,
+            weight_decay=config.train.weight_decay,
+            max_grad_norm=config.train.max_grad_norm,
+            seed=config.seed,
+        ),
+    )
+    prm = None
+    if needs_prm(config):
+        learner = backend.create(
+            "prm",
+            AdapterSpec(
+                full_weights=config.model.full_weights,
+                rank=config.model.lora_rank,
+                alpha=config.model.lora_alpha,
+                max_grad_norm=config.prm.max_grad_norm,
+                seed=config.seed + 1,
+            ),
+        )
+        prm = ImplicitPrm(learner, config.prm, config.seed, pass_limits(config))
+    return Learners(policy, backend.reference(), prm, policy.publish())
+
+
+def ready(name: str, task: str | None, preset: str | None) -> tuple[Assembly, Learners]:
+    """A run's newest policy, or a model's directory or hub id, on its task or another.
+
+    Raises ConfigError for a model without a task, CheckpointError for a run without a checkpoint.
+    """
+    if not (Path(name) / "config.toml").is_file():
+        if task is None:
+            raise ConfigError(
+                f"expected the folder of a run, or a model together with a task, found {name!r} "
+                "alone; add --task"
+            )
+        of_task = TaskConfig(name=task, preset=preset or "medium")
+        config = RunConfig(model=ModelConfig(name=name), task=of_task)
+        assembly = assemble(config, Silent())
+        return assembly, learners_of(_without_prm(assembly))
+    folder = find_run_folder(name)
+    own = load_config(folder.config)
+    assembly = assemble(own, Silent())  # a tiny model was warm-started on the run's own task
+    if task is not None or preset is not None:
+        same = task in (None, own.task.name) and preset in (None, own.task.preset)
+        of_task = (
+            own.task
+            if same
+            else TaskConfig(name=task or own.task.name, preset=preset or own.task.preset)
+        )
+        config = own.model_copy(update={"task": of_task})
+        played = make(of_task.name, of_task.preset, of_task.knobs)
+        assembly = Assembly(config, stage_of(config, played, assembly.backend), assembly.backend)
+    learners = learners_of(_without_prm(assembly))
+    load_policy(folder, learners.policy)
+    learners.sampler = learners.policy.publish()
+    return assembly, learners
+
+
+def _without_prm(assembly: Assembly) -> Assembly:
+    method = MethodConfig(credit="trajectory", baseline="redistribute")
+    return replace(assembly, config=assembly.config.model_copy(update={"method": method}))
+
+
+def demonstrations(task: AnyTask, number: int) -> list[Conversation]:
+    return [
+        task.demonstration(task.scenario(_DEMONSTRATIONS + i), _DEMONSTRATIONS + i)
+        for i in range(number)
+    ]
+
+
+def tiny_directory(config: RunConfig, task: AnyTask, observer: Observer) -> Path:
+    """The warm-started tiny model's directory, made once for the same data and settings."""
+    warm, model = config.warm_start, config.model
+    conversations = demonstrations(task, warm.demonstrations)
+    key = _content_hash(conversations, config)
+    path = cache_directory() / f"tiny-{config.task.name}-{config.task.preset}-{key}"
+    if (path / "config.json").is_file():
+        observer.message(f"warm start: cached ({path.name})")
+        return path
+    texts = [message.content for conversation in conversations for message in conversation]
+    tokenizer = tiny_tokenizer(texts, model.vocab_size)
+    raw = tiny_model(
+        tokenizer, hidden_size=model.hidden_size, num_layers=model.num_layers, seed=warm.seed
+    )
+    backend = LocalBackend(raw, tokenizer, device="cpu")
+    learner = backend.create("policy", AdapterSpec(full_weights=True, weight_decay=0.01))
+    batch = supervised_batch(
+        conversations,
+        ChatFormat(cast(ChatTokenizer, tokenizer)),
+        max_tokens=config.rollout.max_conversation_tokens,
+    )
+    loss = imitate(
+        learner,
+        batch,
+        epochs=warm.epochs,
+        batch_size=warm.batch_size,
+        learning_rate=warm.learning_rate,
+        seed=warm.seed,
+        limits=pass_limits(config),
+        observer=observer,
+    )
+    observer.message(
+        f"warm start: {sum(p.numel() for p in raw.parameters()) / 1e6:.1f} M parameters, "
+        f"{loss:.3f} nats per assistant token after {warm.epochs} epochs"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_folder_atomically(path, learner.export)
+    return path
+
+
+def cache_directory() -> Path:
+    """Where warm-started models are kept: TURNWISE_CACHE, or the user's cache folder."""
+    own = os.environ.get("TURNWISE_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turnwise"
+
+
+def _content_hash(conversations: list[Conversation], config: RunConfig) -> str:
+    facts = {
+        "format": _TINY_FORMAT,
+        "versions": [version("turnwise"), torch.__version__, transformers.__version__],
+        "demonstrations": [[(m.role, m.content) for m in c] for c in conversations],
+        "warm_start": config.warm_start.model_dump(),
+        "model": config.model.model_dump(include={"hidden_size", "num_layers", "vocab_size"}),
+        "max_tokens": config.rollout.max_conversation_tokens,
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""What a credit method may look at: one step's judged dialogues as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from turnwise.advantages import JudgedTurns
+from turnwise.arrays import turn_length
+from turnwise.conversation import Trajectory
+from turnwise.credit import count_words, length_penalty
+from turnwise.errors import ConfigError, OutcomeError
+from turnwise.tokens import TurnBatch
+from turnwise.training.config import MethodConfig
+
+
+@dataclass(frozen=True)
+class PrmScores:
+    """What the implicit PRM says of a step's dialogues."""
+
+    token_reward_BT: Tensor  # β·(logp_prm − logp_reference) where written, by config.prm.scores
+    turn_sum_BK: Tensor  # prequential: from before the dialogue's own label was used
+    bias_B: Tensor  # the PRM's b at that moment
+    history: JudgedTurns  # prequential turn sums and outcomes of earlier iterations
+    gate: float  # trust g in [0, 1]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """B valid dialogues: judged, each with a written token."""
+
+    turn_of_token_BT: Tensor  # int64, -1 where the policy did not write
+    length_B: Tensor  # int64: tokens of each dialogue without padding
+    budget_tokens: int  # what a dialogue's length is limited to
+    outcome_B: Tensor  # float32 in [0, 1]
+    penalty_B: Tensor  # float32 <= 0
+    group_B: Tensor  # int64: siblings share it
+    dialogue_key_B: Tensor  # int64: the dialogue's seed
+    step: int
+    seed: int
+    prm: PrmScores | None = None
+    kl_reward_BK: Tensor | None = (
+        None  # what leaving the reference costs each turn, <= 0 on average
+    )
+    oracle_BK: Tensor | None = None  # exact credit where the task knows it
+
+    @cached_property
+    def num_turns(self) -> int:
+        return int(self.turn_of_token_BT.max().item()) + 1
+
+    @cached_property
+    def length_BK(self) -> Tensor:
+        return turn_length(self.turn_of_token_BT, self.num_turns)
+
+    @cached_property
+    def is_turn_BK(self) -> Tensor:
+        return self.length_BK > 0
+
+    @cached_property
+    def is_valid_B(self) -> Tensor:
+        return torch.ones_like(self.group_B, dtype=torch.bool)
+
+    @property
+    def written_BT(self) -> Tensor:
+        return self.turn_of_token_BT >= 0
+
+    def needs_prm(self, name: str) -> PrmScores:
+        """The PRM's scores; ConfigError if this run has no PRM."""
+        if self.prm is None:
+            raise ConfigError(
+                f"credit {name} needs an implicit PRM, and this run has none; train with credit "
+                "itpo, itpo-norm or prime, or estimator implicit-value"
+            )
+        return self.prm
+
+
+def outcomes(trajectories: Sequence[Trajectory]) -> Tensor:
+    """outcome_B, float32; every dialogue must be judged.
+
+    Raises OutcomeError naming the first that is not: leave those out before (`is_trainable`).
+    """
+    for b, trajectory in enumerate(trajectories):
+        if trajectory.outcome.score is None:
+            raise OutcomeError(
+                f"dialogue {b} ({trajectory.scenario_id}) has no outcome; leave it out of the step"
+            )
+    return torch.tensor([trajectory.outcome.score for trajectory in trajectories])
+
+
+def group_index(trajectories: Sequence[Trajectory]) -> Tensor:
+    """group_B: equal numbers for equal group ids, in order of first appearance."""
+    number: dict[str, int] = {}
+    return torch.tensor(
+        [number.setdefault(trajectory.group_id, len(number)) for trajectory in trajectories]
+    )
+
+
+def length_penalties(
+    trajectories: Sequence[Trajectory], batch: TurnBatch, method: MethodConfig
+) -> Tensor:
+    """penalty_B <= 0, by written tokens or (compatibility) by words of every later message."""
+    if method.penalty_count == "written_tokens":
+        count_B = batch.written_BT.sum(dim=1)
+    else:
+        count_B = torch.tensor([count_words(t.conversation) for t in trajectories])
+    return length_penalty(count_B.to(torch.float32), rate=method.length_penalty)

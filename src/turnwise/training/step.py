@@ -1,0 +1,196 @@
+"""One iteration: play, judge, credit, learn."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from turnwise.backends.protocol import Learner, Sampler, Scorer
+from turnwise.conversation import Trajectory
+from turnwise.conversation.trajectory import is_trainable
+from turnwise.credit import oracle_turn_rewards, turns_from_mask_runs
+from turnwise.losses import kl_turn_reward
+from turnwise.rollouts import Failure, Plan, Stage, keyed_seed, play
+from turnwise.tasks.protocol import S
+from turnwise.tokens import TurnBatch, turn_batch
+from turnwise.training.config import RunConfig
+from turnwise.training.evidence import (
+    Evidence,
+    PrmScores,
+    group_index,
+    length_penalties,
+    outcomes,
+)
+from turnwise.training.methods import NEEDS_PRM, token_advantages
+from turnwise.training.metrics import (
+    Clock,
+    advantage_metrics,
+    dialogue_metrics,
+    turn_mean,
+)
+from turnwise.training.policy import PolicyStep, update_policy
+from turnwise.training.prm import ImplicitPrm, Judged, PassLimits
+
+
+@dataclass
+class Learners:
+    """The models of a run: one base, and what learns on it."""
+
+    policy: Learner
+    reference: Scorer
+    prm: ImplicitPrm | None
+    sampler: Sampler  # of the policy as last published
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step leaves behind: metrics, and what records need."""
+
+    metrics: Mapping[str, float]
+    trajectories: list[Trajectory]
+    failures: list[Failure]
+    judged: list[Trajectory]  # those learnt from
+    evidence: Evidence | None = None  # of the judged ones; None: nothing was learnt
+    advantage_BK: Tensor | None = None  # mean over each turn's tokens
+
+
+async def training_step(
+    stage: Stage[S], learners: Learners, config: RunConfig, step: int
+) -> StepResult:
+    """Plays a step's dialogues and learns from those that were judged.
+
+    Order: play → reference log-probs (once, shared by PRM and KL) → PRM → credit → advantages over
+    the whole step → clipped update → publish. A step without a judged dialogue learns nothing.
+    """
+    clock = Clock()
+    trajectories, failures = await play(
+        stage, learners.sampler, plans(config, step), policy_version=step
+    )
+    judged = [trajectory for trajectory in trajectories if is_trainable(trajectory)]
+    metrics = dialogue_metrics(trajectories, failures) | clock.lap("time/rollout")
+    if not judged:
+        return StepResult(metrics, trajectories, failures, judged)
+
+    batch = turn_batch(judged)
+    if config.train.rescore_behaviour:
+        logp_BT = learners.policy.logp(batch, temperature=config.rollout.temperature)
+        batch = replace(batch, logp_behaviour_BT=logp_BT)
+    logp_reference_BT = learners.reference.logp(batch) if needs_reference(config) else None
+    outcome_B, group_B = outcomes(judged), group_index(judged)
+    scores = None
+    if learners.prm is not None:
+        assert logp_reference_BT is not None
+        scores, prm_metrics = learners.prm.update(
+            Judged(batch, logp_reference_BT, outcome_B, group_B), step
+        )
+        metrics |= prm_metrics
+    metrics |= clock.lap("time/credit")
+
+    evidence = gather_evidence(stage, config, step, judged, batch, scores, logp_reference_BT)
+    advantage_BT = token_advantages(evidence, config.method)
+    metrics |= advantage_metrics(evidence, advantage_BT)
+    metrics |= update_policy(
+        learners.policy,
+        PolicyStep(
+            batch, advantage_BT, logp_reference_BT if config.train.beta > 0 else None, group_B
+        ),
+        config.train,
+        temperature=config.rollout.temperature,
+        budget_tokens=config.rollout.max_conversation_tokens,
+        limits=pass_limits(config),
+        noise=(config.seed, step),
+    )
+    learners.sampler = learners.policy.publish()
+    metrics |= clock.lap("time/update")
+    metrics["tokens/s"] = sum(t.usage.completion_tokens for t in trajectories) / clock.total_s
+    return StepResult(
+        metrics, trajectories, failures, judged, evidence, turn_mean(advantage_BT, evidence)
+    )
+
+
+def plans(config: RunConfig, step: int) -> list[Plan]:
+    """The dialogues of a step: `num_problems` fresh scenarios × `num_generations` siblings.
+
+    Seeds are a pure function of (config.seed, step, position), so a resumed run plays the same.
+    """
+    train, out = config.train, []
+    for p in range(train.num_problems):
+        scenario_seed = SCENARIOS_OF_A_SEED * config.seed + (step - 1) * train.num_problems + p
+        for g in range(train.num_generations):
+            seed = keyed_seed(config.seed, step, p, g)
+            out.append(Plan(scenario_seed, f"{step}-{p}", seed))
+    return out
+
+
+def needs_prm(config: RunConfig) -> bool:
+    return config.method.credit in NEEDS_PRM or config.method.estimator == "implicit-value"
+
+
+def needs_reference(config: RunConfig) -> bool:
+    return needs_prm(config) or config.train.beta > 0 or config.train.beta_in_reward > 0
+
+
+def pass_limits(config: RunConfig) -> PassLimits:
+    return PassLimits(config.train.per_device_train_batch_size, config.train.max_tokens_per_pass)
+
+
+def gather_evidence(
+    stage: Stage[S],
+    config: RunConfig,
+    step: int,
+    judged: Sequence[Trajectory],
+    batch: TurnBatch,
+    scores: PrmScores | None,
+    logp_reference_BT: Tensor | None,
+) -> Evidence:
+    """The step's judged dialogues as arrays for the credit method."""
+    method = config.method
+    turn_of_token_BT = batch.turn_of_token_BT
+    if method.turn_source == "mask_runs":
+        turn_of_token_BT = turns_from_mask_runs(batch.written_BT)
+    kl_BK = None
+    if config.train.beta_in_reward > 0:
+        assert logp_reference_BT is not None
+        kl_BK = kl_turn_reward(
+            batch.logp_behaviour_BT,
+            logp_reference_BT,
+            turn_of_token_BT,
+            kl_coef=config.train.beta_in_reward,
+        )
+    evidence = Evidence(
+        turn_of_token_BT=turn_of_token_BT,
+        length_B=batch.length_B,
+        budget_tokens=config.rollout.max_conversation_tokens,
+        outcome_B=outcomes(judged),
+        penalty_B=length_penalties(judged, batch, method),
+        group_B=group_index(judged),
+        dialogue_key_B=torch.tensor([trajectory.seed for trajectory in judged]),
+        step=step,
+        seed=config.seed,
+        prm=scores,
+        kl_reward_BK=kl_BK,
+    )
+    if method.credit == "oracle":
+        return replace(evidence, oracle_BK=oracle_credit(stage, judged, evidence.is_turn_BK))
+    return evidence
+
+
+def oracle_credit(stage: Stage[S], judged: Sequence[Trajectory], is_turn_BK: Tensor) -> Tensor:
+    """The task's exact credit of each turn, oracle_BK."""
+    credit = [
+        stage.task.oracle(
+            stage.task.scenario(scenario_seed(trajectory)), trajectory.conversation, trajectory.seed
+        )
+        for trajectory in judged
+    ]
+    return oracle_turn_rewards(credit, is_turn_BK)
+
+
+def scenario_seed(trajectory: Trajectory) -> int:
+    """The seed at the end of a scenario's id, e.g. 17 of "clarify-medium-17"."""
+    return int(trajectory.scenario_id.rsplit("-", 1)[1])
+
+
+# Scenario seeds of run s are s·10⁶ + 0, 1, 2, …; held-out ones start at 10¹², which no run reaches.
+SCENARIOS_OF_A_SEED = 1_000_000
