@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.tasks.playing import assistant_texts, play, reply_of, scripted, user_texts
 from turnwise.conversation import Conversation, Ending, Message
 from turnwise.tasks import RuleTask, list_tasks, make
+from turnwise.tasks import clarify_catalogue as say
 from turnwise.tasks.reading import words
 
 # Any: scenarios and states of different games; every task gets its own back.
@@ -76,6 +77,17 @@ def test_credit_sums_to_recall_minus_the_value_of_the_opening(
     assert len(credit) == len(assistant_texts(conversation))
     assert sum(credit) == pytest.approx(law(task, conversation, scenario_seed, seed), abs=1e-12)
     assert len(task.turn_rewards(scenario, conversation)) == len(credit)
+
+
+@EVERY_TASK
+def test_a_dialogue_cut_before_the_assistant_acted_is_worth_nothing(task: AnyRuleTask) -> None:
+    # Its V is still high, but V is a promise that nobody can keep any more.
+    scenario = task.scenario(0)
+    question = {"clarify": f"which {say.ATTRIBUTES[0]} ?", "guess": "is it round ?"}[task.name]
+    cut = (*task.opening(scenario), Message("assistant", question))
+    start = task.game.value(scenario, task.game.start(scenario))
+    assert task.outcome(scenario, cut, 0).parts["recall"] == 0.0
+    assert task.oracle(scenario, cut, 0) == (-start,)
 
 
 @EVERY_TASK
