@@ -5,17 +5,17 @@ switch, `use`, and a learner's weights are turned back on whenever it trains.
 """
 
 import copy
-from collections.abc import Mapping
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from turnwise.backends.protocol import AdapterSpec
+from turnwise.backends.storage import copy_into
 from turnwise.errors import ModelError
 
 
@@ -133,20 +133,3 @@ class AdapterBank:
 
 def _cuda_devices(model: PreTrainedModel) -> list[torch.device]:
     return [model.device] if model.device.type == "cuda" else []
-
-
-def misfit(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> str | None:
-    """What keeps `source` from being copied into `target` by name; None if nothing does."""
-    if differing := sorted(target.keys() ^ source.keys()):
-        return f"different weights, e.g. {differing[0]}"
-    for name, tensor in target.items():
-        if tensor.shape != source[name].shape:
-            return f"{name} has shape {tuple(source[name].shape)}, not {tuple(tensor.shape)}"
-    return None
-
-
-@torch.no_grad()
-def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
-    """Copy tensors by name, in place."""
-    for name, tensor in target.items():
-        tensor.copy_(source[name])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from turnwise.errors import ConfigError, ModelError
+from turnwise.backends.logits import check_temperature, logp_and_entropy
+from turnwise.errors import ModelError
 from turnwise.tokens import TurnBatch
 
 # Float32 logits alive at once: 64 MiB on a CPU, where larger chunks are not faster; 1 GiB on a GPU.
@@ -30,7 +31,10 @@ class Scores:
 class CausalModel:
     """A causal language model whose logits are usually `head(hidden)`."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, logits_are_head_of_hidden: bool | None = None
+    ) -> None:
+        """logits_are_head_of_hidden: known from a model of the same kind; None = a probe tells."""
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Module):
             raise ModelError(
@@ -41,7 +45,9 @@ class CausalModel:
         self.decoder: nn.Module = model.get_decoder()
         self.head = head
         # False where the model scales or caps its logits: then only its own forward is right.
-        self.logits_are_head_of_hidden = self._probe()
+        self.logits_are_head_of_hidden = (
+            self._probe() if logits_are_head_of_hidden is None else logits_are_head_of_hidden
+        )
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +62,10 @@ class CausalModel:
         """Longest sequence the model's positions cover; None where the config does not say."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(positions) if positions else None
+
+    def twin(self, model: PreTrainedModel) -> "CausalModel":
+        """Another model of the same kind, not probed again."""
+        return CausalModel(model, logits_are_head_of_hidden=self.logits_are_head_of_hidden)
 
     def _probe(self) -> bool:
         token_BT = torch.arange(4, device=self.device)[None] % self.vocab_size
@@ -76,11 +86,7 @@ class CausalModel:
         temperature: > 0; the logits are divided by it.
         Raises ConfigError for a temperature that is not positive.
         """
-        if temperature <= 0:
-            raise ConfigError(
-                f"expected a temperature above 0 to score at, got {temperature}; "
-                "greedy samples are scored at 1"
-            )
+        check_temperature(temperature)
         token_BT = batch.token_BT.to(self.device)
         row_N, column_N = batch.written_BT.to(self.device)[:, 1:].nonzero(as_tuple=True)
         target_N = token_BT[row_N, column_N + 1]
@@ -136,21 +142,3 @@ class CausalModel:
             parts.append(logp_and_entropy(logits, target_N[of_row], temperature, with_entropy))
         # Rows come in ascending order from `nonzero`, so the parts are in the order of row_N.
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-
-
-def logp_and_entropy(
-    logits_NV: Tensor, target_N: Tensor, temperature: float, with_entropy: bool
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target and the distribution's entropy, both float32 nats.
-
-    Without `with_entropy` the second is zero: the pass over V is saved.
-    """
-    logits_NV = logits_NV.float()
-    if temperature != 1.0:
-        logits_NV = logits_NV / temperature
-    log_sum_N = logits_NV.logsumexp(dim=-1)
-    logp_N = logits_NV.gather(-1, target_N[:, None])[:, 0] - log_sum_N
-    if not with_entropy:
-        return logp_N, torch.zeros_like(logp_N)
-    mean_logit_N = ((logits_NV - log_sum_N[:, None]).exp() * logits_NV).sum(dim=-1)
-    return logp_N, log_sum_N - mean_logit_N

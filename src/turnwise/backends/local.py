@@ -7,7 +7,7 @@ log-probabilities of the reference: same kernels, same batches, difference exact
 import itertools
 import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from turnwise.backends.adapters import AdapterBank, copy_into, misfit
+from turnwise.backends.adapters import AdapterBank
 from turnwise.backends.causal import CausalModel
+from turnwise.backends.logits import check_finite
 from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.protocol import (
     AdapterSpec,
@@ -28,13 +29,9 @@ from turnwise.backends.protocol import (
     Tokenizer,
 )
 from turnwise.backends.sampler import BatchedSampler
-from turnwise.backends.storage import (
-    load_tensors,
-    read_manifest,
-    save_tensors,
-    write_manifest,
-)
-from turnwise.errors import CheckpointError, ConfigError, LogProbError
+from turnwise.backends.slots import keeps_plain_cache
+from turnwise.backends.storage import load_learner, save_learner
+from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch, microbatches
 
 # Below this many parameters a published adapter is folded into a private copy of the weights:
@@ -71,6 +68,7 @@ class LocalBackend:
         nn.Module.to(model, torch.device(device))
         self.bank = AdapterBank(prepared(model, gradient_checkpointing))
         self.base = CausalModel(model)
+        self.keeps_cache = keeps_plain_cache(self.base)  # False: the sampler recomputes, slowly
 
     def create(self, role: str, spec: AdapterSpec) -> "LocalLearner":
         """A new learner that starts equal to the base.
@@ -85,6 +83,14 @@ class LocalBackend:
         """The base with every adapter off."""
         return BaseScorer(self)
 
+    def sampler(
+        self, causal: CausalModel, activate: Callable[[], None] | None = None
+    ) -> BatchedSampler:
+        """A sampler on a model that has the base's architecture."""
+        return BatchedSampler(
+            causal, slots=self.slots, keeps_cache=self.keeps_cache, activate=activate
+        )
+
     def score(self, causal: CausalModel, role: str, batch: TurnBatch, temperature: float) -> Tensor:
         """logp_BT on the batch's device, without gradient, in passes of similar lengths."""
         self.passes[role, "score"] += len(batch.length_B)
@@ -97,7 +103,7 @@ class LocalBackend:
                 part = batch.rows(rows)
                 logp = causal.scores(part, temperature=temperature).logp_BT.cpu()
                 out_BT[rows, : logp.shape[1]] = logp
-        _check_finite(out_BT, role)
+        check_finite(out_BT, role)
         return out_BT.to(batch.token_BT.device)
 
 
@@ -115,6 +121,8 @@ class BaseScorer:
 class LocalLearner:
     """What learners share: a causal model, named weights and their optimizer."""
 
+    weights_file = "model.safetensors"
+
     def __init__(
         self,
         backend: LocalBackend,
@@ -127,7 +135,6 @@ class LocalLearner:
         self._backend, self._causal = backend, causal
         self._parameters = dict(parameters)
         self._optimizer = WeightOptimizer(self._parameters, spec)
-        self._steps = 0
 
     def _activate(self, *, training: bool = False) -> None:
         """Make the causal model speak with this learner's weights."""
@@ -156,7 +163,7 @@ class LocalLearner:
             )
             device = batch.token_BT.device
             logp_BT = scores.logp_BT.to(device)
-            _check_finite(logp_BT.detach(), self.role)
+            check_finite(logp_BT.detach(), self.role)
             total = loss(logp_BT)
             stats: dict[str, float] = {}
             if entropy_weight_BT is not None and scores.entropy_BT is not None:
@@ -172,13 +179,11 @@ class LocalLearner:
 
         Raises EmptyStepError without a gradient, TrainingError for one that is not finite.
         """
-        stats = self._optimizer.step(learning_rate)
-        self._steps += 1
-        return stats
+        return self._optimizer.step(learning_rate)
 
     def publish(self) -> BatchedSampler:
         """A sampler on a copy of the whole model with these weights in it."""
-        return BatchedSampler(CausalModel(self._plain_copy()), slots=self._backend.slots)
+        return self._backend.sampler(self._causal.twin(self._plain_copy()))
 
     def _plain_copy(self) -> PreTrainedModel:
         raise NotImplementedError
@@ -196,14 +201,12 @@ class LocalLearner:
     def save(self, path: Path) -> None:
         """Weights, optimizer state and a manifest with checksums into the folder `path`."""
         path.mkdir(parents=True, exist_ok=True)
-        self._save_weights(path)
-        save_tensors(path / "optimizer.safetensors", self._optimizer.state_tensors())
-        write_manifest(path, {"role": self.role, "steps": self._steps})
+        self._save_config(path)
+        save_learner(path, self.role, self.weights_file, self._parameters, self._optimizer)
 
-    def _save_weights(self, path: Path) -> None:
-        save_tensors(path / self.weights_file, self._parameters)
-
-    weights_file = "model.safetensors"
+    def _save_config(self, path: Path) -> None:
+        """What other libraries need to read the weights."""
+        raise NotImplementedError
 
     def load(self, path: Path) -> None:
         """The exact state that `save` wrote.
@@ -211,18 +214,7 @@ class LocalLearner:
         Raises CheckpointError for a missing or cut file, or weights of another shape; the learner
         keeps what it had then.
         """
-        facts = read_manifest(path)
-        weights = load_tensors(path / self.weights_file)
-        state = load_tensors(path / "optimizer.safetensors")
-        problem = misfit(self._parameters, weights) or self._optimizer.misfit(state)
-        if problem is not None:
-            raise CheckpointError(
-                f"{path} does not fit the {self.role}: {problem}; "
-                "use the settings it was saved with"
-            )
-        copy_into(self._parameters, weights)
-        self._optimizer.load_state_tensors(state)
-        self._steps = int(str(facts["steps"]))
+        load_learner(path, self.role, self.weights_file, self._parameters, self._optimizer)
 
 
 class AdapterLearner(LocalLearner):
@@ -247,17 +239,14 @@ class AdapterLearner(LocalLearner):
             return super().publish()
         bank, snapshot = self._backend.bank, f"{self.role}@{next(self._snapshots)}"
         bank.copy_adapter(self.role, snapshot, self.spec)
-        sampler = BatchedSampler(
-            self._causal, slots=self._backend.slots, activate=lambda: bank.use(snapshot)
-        )
+        sampler = self._backend.sampler(self._causal, activate=lambda: bank.use(snapshot))
         weakref.finalize(sampler, bank.remove, snapshot)
         return sampler
 
     def _plain_copy(self) -> PreTrainedModel:
         return self._backend.bank.plain_copy(merged=self.role)
 
-    def _save_weights(self, path: Path) -> None:
-        super()._save_weights(path)
+    def _save_config(self, path: Path) -> None:
         self._config.save_pretrained(str(path))
 
 
@@ -268,13 +257,14 @@ class FullWeightsLearner(LocalLearner):
         model = prepared(backend.bank.plain_copy(), backend.gradient_checkpointing)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-        super().__init__(backend, role, spec, CausalModel(model), dict(model.named_parameters()))
+        super().__init__(
+            backend, role, spec, backend.base.twin(model), dict(model.named_parameters())
+        )
 
     def _plain_copy(self) -> PreTrainedModel:
         return AdapterBank(self._causal.model).plain_copy()
 
-    def _save_weights(self, path: Path) -> None:
-        super()._save_weights(path)
+    def _save_config(self, path: Path) -> None:
         self._causal.model.config.save_pretrained(str(path))
 
 
@@ -309,13 +299,3 @@ class checkpointed_layers:
     def __exit__(self, *raised: object) -> None:
         for layer in self._layers:
             layer.training = False
-
-
-def _check_finite(logp_BT: Tensor, role: str) -> None:
-    finite_BT = torch.isfinite(logp_BT)
-    if not bool(finite_BT.all()):
-        b, t = (int(i) for i in (~finite_BT).nonzero()[0])
-        raise LogProbError(
-            f"{role}: expected finite log-probabilities, found {logp_BT[b, t].item()} at dialogue "
-            f"{b}, position {t}; the weights have diverged: lower the learning rate"
-        )

@@ -16,7 +16,7 @@ from torch import Tensor
 from turnwise.backends.causal import CausalModel
 from turnwise.backends.noise import as_seed, draw, uniforms
 from turnwise.backends.protocol import Sample, SampleRequest
-from turnwise.backends.slots import Recompute, SlotCache, fitting_cache
+from turnwise.backends.slots import Recompute, SlotCache
 from turnwise.errors import BudgetError, ConfigError, SpeakerError, TokensError
 
 PREFILL_TOKENS = 8192  # rows × longest new prompt of one prefill pass
@@ -64,20 +64,18 @@ class BatchedSampler:
         causal: CausalModel,
         *,
         slots: int,
+        keeps_cache: bool,
         activate: Callable[[], None] | None = None,
-        recompute: bool = False,
     ) -> None:
-        """slots: dialogues whose caches are kept. activate: called before every pass (it turns the
-        right adapter on where the base is shared). recompute: no cache, for comparison."""
+        """slots: dialogues whose caches are kept. keeps_cache: False computes everything again for
+        each token (`slots.keeps_plain_cache` tells who needs it). activate: called before every
+        pass; it turns the right adapter on where the base is shared."""
         if slots < 1:
             raise ConfigError(f"expected at least one slot to decode in, got {slots}")
         self.causal = causal
         self.slots = slots
         self._activate = activate or (lambda: None)
-        self._activate()
-        self._cache: SlotCache | Recompute = (
-            Recompute(causal) if recompute else fitting_cache(causal)
-        )
+        self._cache: SlotCache | Recompute = SlotCache(causal) if keeps_cache else Recompute(causal)
         self._dialogues: dict[int, _Dialogue] = {}  # by slot
         self._sessions: dict[str, _Dialogue] = {}
         self._waiting: list[_Writing] = []

@@ -17,7 +17,7 @@ BLOCK = 64  # positions by which slots grow at least
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values: slots × positions × heads × head width."""
+    """One layer's keys and values: slots × heads × positions × head width."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the parent has no annotations
@@ -35,26 +35,28 @@ class SlotLayer(CacheLayerMixin):
     ) -> tuple[Tensor, Tensor]:
         """Write the new keys and values (R × heads × N × width); return all that may be seen."""
         new = (key_states.transpose(1, 2), value_states.transpose(1, 2))
-        if not self.stored or self.stored[0].shape[:2] != self.capacity:
+        if not self.stored or self.stored[0].shape[:3:2] != self.capacity:
             self.stored = [self._grown(i, states) for i, states in enumerate(new)]
         assert self.place_RN is not None, "a pass sets the place of its tokens first"
+        slot_RN, position_RN = self.place_RN
         for stored, states in zip(self.stored, new, strict=True):
-            stored[self.place_RN] = states
+            stored[slot_RN, :, position_RN] = states
         keys, values = (self._seen(stored) for stored in self.stored)
         return keys, values
 
     def _grown(self, i: int, like: Tensor) -> Tensor:
         # Zeros, not empty: a masked value is multiplied by weight 0, which would keep a NaN.
-        grown = like.new_zeros(*self.capacity, *like.shape[2:])
+        slots, positions = self.capacity
+        grown = like.new_zeros(slots, like.shape[2], positions, like.shape[3])
         if self.stored:
-            slots, positions = self.stored[i].shape[:2]
-            grown[:slots, :positions] = self.stored[i]
+            slots, _, positions, _ = self.stored[i].shape
+            grown[:slots, :, :positions] = self.stored[i]
         return grown
 
     def _seen(self, stored: Tensor) -> Tensor:
         if isinstance(self.rows, int):
-            return stored[: self.rows, : self.width].transpose(1, 2)  # a view, no copy
-        return stored[:, : self.width].index_select(0, self.rows).transpose(1, 2)
+            return stored[: self.rows, :, : self.width]  # a view, no copy
+        return stored[:, :, : self.width].index_select(0, self.rows)
 
     def get_seq_length(self) -> int:
         return 0  # positions and mask are given to every pass
@@ -178,16 +180,16 @@ class Recompute:
         return torch.cat(parts)
 
 
-def fitting_cache(causal: CausalModel) -> SlotCache | Recompute:
-    """Slots where the model's attention is plain and a probe agrees, else recomputation."""
+def keeps_plain_cache(causal: CausalModel) -> bool:
+    """Whether slots are right for this model: plain attention everywhere, and a probe agrees."""
     config = causal.model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(
         config, "use_sliding_window", True
     )
     if kinds != {"full_attention"} or windowed or not causal.logits_are_head_of_hidden:
-        return Recompute(causal)
-    return SlotCache(causal) if _probe_agrees(causal) else Recompute(causal)
+        return False
+    return _probe_agrees(causal)
 
 
 @torch.inference_mode()

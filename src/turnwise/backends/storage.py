@@ -5,13 +5,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.errors import CheckpointError
 
 MANIFEST = "learner.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -32,6 +35,60 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"expected tensors in {path}, found {error}; go back to an earlier checkpoint"
         ) from error
+
+
+def save_learner(
+    path: Path,
+    role: str,
+    weights_file: str,
+    weights: Mapping[str, Tensor],
+    optimizer: WeightOptimizer,
+) -> None:
+    """Weights, optimizer state and, last, the manifest into the folder `path`."""
+    path.mkdir(parents=True, exist_ok=True)
+    save_tensors(path / weights_file, weights)
+    save_tensors(path / OPTIMIZER_FILE, optimizer.state_tensors())
+    write_manifest(path, {"role": role})
+
+
+def load_learner(
+    path: Path,
+    role: str,
+    weights_file: str,
+    weights: Mapping[str, Tensor],
+    optimizer: WeightOptimizer,
+) -> None:
+    """What `save_learner` wrote, in place.
+
+    Raises CheckpointError for a missing or cut file, or weights of another shape; nothing has
+    changed then.
+    """
+    read_manifest(path)
+    saved, state = load_tensors(path / weights_file), load_tensors(path / OPTIMIZER_FILE)
+    problem = misfit(weights, saved) or optimizer.misfit(state)
+    if problem is not None:
+        raise CheckpointError(
+            f"{path} does not fit the {role}: {problem}; use the settings it was saved with"
+        )
+    copy_into(weights, saved)
+    optimizer.load_state_tensors(state)
+
+
+def misfit(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> str | None:
+    """What keeps `source` from being copied into `target` by name; None if nothing does."""
+    if differing := sorted(target.keys() ^ source.keys()):
+        return f"different weights, e.g. {differing[0]}"
+    for name, tensor in target.items():
+        if tensor.shape != source[name].shape:
+            return f"{name} has shape {tuple(source[name].shape)}, not {tuple(tensor.shape)}"
+    return None
+
+
+@torch.no_grad()
+def copy_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Copy tensors by name, in place."""
+    for name, tensor in target.items():
+        tensor.copy_(source[name])
 
 
 def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:

@@ -1,0 +1,151 @@
+"""A language model that is a table: the whole protocol, exact and instant, for tests.
+
+The logits of the next token are the row of the last one, so every number can be checked by hand;
+gradients, clipping, AdamW and files are the real ones of the local backend.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from turnwise.backends.logits import check_finite, check_temperature, logp_and_entropy
+from turnwise.backends.noise import as_seed, draw, uniforms
+from turnwise.backends.optimizer import WeightOptimizer
+from turnwise.backends.protocol import (
+    AdapterSpec,
+    Capabilities,
+    Loss,
+    Sample,
+    SampleRequest,
+    StepStats,
+    Tokenizer,
+)
+from turnwise.backends.storage import load_learner, save_learner
+from turnwise.errors import ConfigError, TokensError
+from turnwise.tokens import TurnBatch
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class FakeBackend:
+    """Implements `Backend` with bigram tables."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, seed: int = 0) -> None:
+        """seed: of the base's random table (standard normal logits)."""
+        self.tokenizer = tokenizer
+        self.capabilities = Capabilities(full_weights=True, lora=False, entropy=True)
+        self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
+        generator = torch.Generator().manual_seed(seed)
+        self.table_VV = torch.randn(vocab_size, vocab_size, generator=generator)
+
+    def create(self, role: str, spec: AdapterSpec) -> "FakeLearner":
+        """A learner with its own copy of the table (the spec's rank has no meaning here)."""
+        return FakeLearner(self, role, spec)
+
+    def reference(self) -> "FakeScorer":
+        return FakeScorer(self, "reference", self.table_VV)
+
+
+class FakeScorer:
+    """Implements `Scorer`: one look into the table for each written token."""
+
+    def __init__(self, backend: FakeBackend, role: str, table_VV: Tensor) -> None:
+        self.role = role
+        self._backend, self._table_VV = backend, table_VV
+
+    def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
+        self._backend.passes[self.role, "score"] += len(batch.length_B)
+        with torch.no_grad():
+            logp_BT, _ = table_scores(self._table_VV, batch, temperature)
+        check_finite(logp_BT, self.role)
+        return logp_BT
+
+
+class FakeLearner(FakeScorer):
+    """Implements `Learner`."""
+
+    def __init__(self, backend: FakeBackend, role: str, spec: AdapterSpec) -> None:
+        self._parameter = nn.Parameter(backend.table_VV.clone())
+        super().__init__(backend, role, self._parameter)
+        self._weights = {"table": self._parameter}
+        self._optimizer = WeightOptimizer(self._weights, spec)
+
+    def forward_backward(
+        self,
+        batch: TurnBatch,
+        loss: Loss,
+        *,
+        temperature: float = 1.0,
+        entropy_weight_BT: Tensor | None = None,
+    ) -> Mapping[str, float]:
+        self._backend.passes[self.role, "train"] += len(batch.length_B)
+        logp_BT, entropy_BT = table_scores(self._parameter, batch, temperature)
+        check_finite(logp_BT.detach(), self.role)
+        total, stats = loss(logp_BT), {}
+        if entropy_weight_BT is not None:
+            total = total - (entropy_weight_BT * entropy_BT).sum()
+            stats["entropy"] = float(entropy_BT.detach().sum()) / max(batch.num_written, 1)
+        torch.autograd.backward(total)
+        return {"loss": float(total.detach()), **stats}
+
+    def optim_step(self, learning_rate: float) -> StepStats:
+        return self._optimizer.step(learning_rate)
+
+    def publish(self) -> "FakeSampler":
+        return FakeSampler(self._parameter.detach().clone())
+
+    def save(self, path: Path) -> None:
+        save_learner(path, self.role, WEIGHTS_FILE, self._weights, self._optimizer)
+
+    def load(self, path: Path) -> None:
+        load_learner(path, self.role, WEIGHTS_FILE, self._weights, self._optimizer)
+
+
+class FakeSampler:
+    """Implements `Sampler` with the local sampler's noise: same seed, same dialogue."""
+
+    def __init__(self, table_VV: Tensor) -> None:
+        self._table_VV = table_VV
+        self.released: list[str] = []  # sessions, in the order they were given back
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        if not request.prompt_ids:
+            raise TokensError("expected at least one token to continue, got an empty prompt")
+        if request.max_new_tokens < 1:
+            raise ConfigError(f"expected max_new_tokens of 1 or more, got {request.max_new_tokens}")
+        await asyncio.sleep(0)  # let other dialogues speak, as a real sampler does
+        ids, logps = [request.prompt_ids[-1]], []
+        for step in range(request.max_new_tokens):
+            token, logp = self._next(ids[-1], request, len(request.prompt_ids) + step)
+            ids.append(token)
+            logps.append(logp)
+            if token in request.stop_ids:
+                return Sample(tuple(ids[1:]), tuple(logps), "stop")
+        return Sample(tuple(ids[1:]), tuple(logps), "length")
+
+    def _next(self, last: int, request: SampleRequest, position: int) -> tuple[int, float]:
+        seed = np.array([as_seed(request.noise_seed)], dtype=np.uint64)
+        uniform_R = torch.from_numpy(uniforms(seed, np.array([position])))
+        token_R, logp_R = draw(
+            self._table_VV[last][None], uniform_R, torch.tensor([request.temperature])
+        )
+        return int(token_R), float(logp_R)
+
+    def release(self, session: str) -> None:
+        self.released.append(session)
+
+
+def table_scores(table_VV: Tensor, batch: TurnBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of every written token under the table; 0 elsewhere."""
+    check_temperature(temperature)
+    row_N, column_N = batch.written_BT[:, 1:].nonzero(as_tuple=True)
+    logits_NV = table_VV[batch.token_BT[row_N, column_N]]
+    target_N = batch.token_BT[row_N, column_N + 1]
+    logp_N, entropy_N = logp_and_entropy(logits_NV, target_N, temperature, with_entropy=True)
+    place, blank_BT = (row_N, column_N + 1), table_VV.new_zeros(batch.token_BT.shape)
+    return blank_BT.index_put(place, logp_N), blank_BT.index_put(place, entropy_N)
