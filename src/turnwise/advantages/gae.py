@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from turnwise.advantages.ranges import check_share
-from turnwise.arrays import check_same_shape, place_at_turn_ends
+from turnwise.arrays import check_same_shape, place_at_turn_ends, turn_length
 
 
 def generalised_advantages(
@@ -75,8 +75,7 @@ def gae_over_tokens(
     """
     check_share("discount", discount)
     check_share("turn_lambda", turn_lambda)
-    num_turns = int(turn_of_token_BT.max()) + 1 if turn_of_token_BT.numel() else 0
-    one_BK = value_BT.new_ones(value_BT.shape[0], max(num_turns, 1))
+    one_BK = torch.ones_like(turn_length(turn_of_token_BT), dtype=value_BT.dtype)
     is_end_BT = place_at_turn_ends(one_BK, turn_of_token_BT)
     return generalised_advantages(
         reward_BT,

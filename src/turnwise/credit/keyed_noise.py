@@ -29,7 +29,8 @@ def hashed(key: Tensor) -> Tensor:
 
 def keyed_uniform(key: Tensor, draw: int) -> Tensor:
     """Float64 in the open interval (0, 1): the `draw`-th number of each key."""
-    bits = _shifted_right(hashed(key + draw * GOLDEN), 11)
+    step = torch.tensor(draw, device=key.device) * GOLDEN  # a tensor, so that it wraps around
+    bits = _shifted_right(hashed(key + step), 11)
     return (bits.to(torch.float64) + 0.5) * 2.0**-53
 
 
