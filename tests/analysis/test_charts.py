@@ -62,6 +62,12 @@ def test_long_noisy_lines_are_smoothed_and_say_so() -> None:
     assert "means of" not in line_chart("t", [Line("a", noisy[:10], is_noisy=True)])
 
 
+def test_a_single_step_can_be_seen() -> None:
+    assert 'class="dot s0"' in line_chart("t", [Line("a", [(7, 0.5)], is_noisy=True)])
+    chart = stacked_chart("t", [Line("a", [(7, 1.0)]), Line("b", [(7, 3.0)])])
+    assert coordinates(chart, "polygon")[:2] == [(48, 138), (448, 138)]
+
+
 def test_without_a_point_there_is_no_chart() -> None:
     assert line_chart("t", [Line("a", [])]) == ""
     assert stacked_chart("t", [Line("a", [])]) == ""

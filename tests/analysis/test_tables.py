@@ -64,6 +64,11 @@ def test_without_a_comparison_a_difference_may_be_chance() -> None:
     assert "may be chance" in verdict(run)
 
 
+def test_no_change_has_no_sign() -> None:
+    row = headline(a_run([START, {**START, "step": 9}]))[0]
+    assert (row.end.value, row.difference.value) == ("20.0 %", "0.0 points")
+
+
 def test_one_evaluation_is_compared_with_nothing() -> None:
     run = a_run([START], comparison=comparison(0.2, 0.4))
     assert headline(run)[0].end == Cell("–")

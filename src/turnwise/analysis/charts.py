@@ -81,7 +81,12 @@ def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Marku
     steps = [x for x in steps if sum(layer.get(x, 0.0) for layer in layers) > 0]
     if not steps:
         return Markup("")
-    frame = Frame((steps[0], max(steps[-1], steps[0] + 1)), (0.0, 1.0))
+    if len(steps) == 1:  # as wide as a step, or it could not be seen
+        layers = [
+            dict.fromkeys((steps[0], steps[0] + 1), layer.get(steps[0], 0.0)) for layer in layers
+        ]
+        steps = [steps[0], steps[0] + 1]
+    frame = Frame((steps[0], steps[-1]), (0.0, 1.0))
     whole = [sum(layer.get(x, 0.0) for layer in layers) for x in steps]
     body, keys, below = [], [], [0.0] * len(steps)
     for i, (line, layer) in enumerate(zip(lines, layers, strict=True)):
@@ -177,10 +182,10 @@ def _line(frame: Frame, index: int, line: Line, *, is_alone: bool) -> Markup:
     for x, y in _smooth(line):
         px, py = frame.at(x, y)
         label = f"{line.name}, step {shown(x)}: {shown(y)}{interval.get(x, '')}"
-        size = 2 if line.is_noisy else 3.5
+        is_spot = line.is_noisy and len(line.points) > 1  # shown under the pointer only
         parts.append(
             Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
-                f"{'dot' if not line.is_noisy else 'spot'} {colour}", px, py, size, label
+                f"{'spot' if is_spot else 'dot'} {colour}", px, py, 2.5 if is_spot else 3.5, label
             )
         )
     return Markup("").join(parts)

@@ -211,14 +211,12 @@ def _cell(
     if value is None:
         return Cell(NONE)
     size, unit = (100.0, " points" if is_signed else " %") if name == "success" else (1.0, "")
-    parts = [None if part is None else part * size for part in (value, low, high)]
-    texts = [_plain(p, is_signed) for p in parts if p is not None]
+    digits = 1 if unit or abs(value) >= 10 else 3
+    sign = "+" if is_signed else ""
+    parts = [part * size for part in (value, low, high) if part is not None]
+    texts = [f"{part:{sign if part else ''},.{digits}f}" for part in parts]
+    texts = [text.replace("-", "\N{MINUS SIGN}") for text in texts]
     return Cell(texts[0] + unit, f"[{texts[1]}, {texts[2]}]" if len(texts) == 3 else "")
-
-
-def _plain(value: float, is_signed: bool) -> str:
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3
-    return f"{value:{'+' if is_signed else ''},.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _share(row: Row, name: str) -> str:
