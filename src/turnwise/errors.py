@@ -16,7 +16,6 @@
     ├── RunFolderError         a run folder exists, is missing, or belongs to other settings
     ├── CheckpointError        a checkpoint is incomplete or does not match its checksum
     └── TrainingError          training cannot go on; what was saved before is intact
-        └── StoppedError       the user stopped it; it was saved and can be resumed
 
 A message says what was expected, what was found and what to do. A caller's mistake is never an
 `assert`; only the rollout driver catches what a speaker raises.
@@ -85,7 +84,3 @@ class CheckpointError(TurnwiseError):
 
 class TrainingError(TurnwiseError):
     """Training cannot go on; what was saved before is intact."""
-
-
-class StoppedError(TrainingError):
-    """The user stopped it; it was saved and can be resumed."""

@@ -55,6 +55,15 @@ def test_two_runs_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None
     assert "+.500 [+.400, +.600]" in out
 
 
+def test_one_scenario_has_a_mean_and_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = START | {"score/low": float("nan"), "score/high": float("nan")}
+    show_evaluation(EvalResult("runs/x", alone, None, None), None, as_json=False)
+    assert "score .250" in " ".join(capsys.readouterr().out.split())
+    show_evaluation(EvalResult("runs/x", alone, None, None), None, as_json=True)
+    row = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert row["summary"]["score/low"] is None
+
+
 def test_results_are_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     show_training(trained(), as_json=True)
     show_evaluation(EvalResult("runs/x", END, START, PAIRED), "runs/y", as_json=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
-from turnwise.errors import StoppedError, TurnwiseError
+from turnwise.errors import TurnwiseError
 
 USER_MISTAKE = 2
 STOPPED = 130
@@ -32,11 +32,11 @@ def errors_shown(
             traceback.print_exc()
         gap = "\n" if "\n" in str(error) else " "
         sys.stderr.write(f"{_title(error)}:{gap}{error}\n")
-        raise typer.Exit(STOPPED if isinstance(error, StoppedError) else USER_MISTAKE) from None
-    except KeyboardInterrupt:
+        raise typer.Exit(USER_MISTAKE) from None
+    except KeyboardInterrupt as interrupt:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"\nstopped; {when_stopped}\n")
+        sys.stderr.write(f"\n{str(interrupt) or 'stopped'}\n{when_stopped}\n")
         raise typer.Exit(STOPPED) from None
 
 

@@ -62,21 +62,25 @@ def train(
     """Train a model, evaluate it against its start and write the report."""
     again = " ".join(["turnwise train", str(config), *(overrides or []), "--resume"])
     again += f" --output-dir {output_dir}" if output_dir else ""
-    stopped = f"what was saved is intact; go on with: {again}"
+    stopped = f"What was saved is intact. Go on with: {again}"
     with errors_shown(debug=debug, when_stopped=stopped):
-        from turnwise.cli import jobs
-        from turnwise.cli.progress import watching
         from turnwise.cli.settings import load_config
-        from turnwise.cli.tables import show_dry_run, show_training
 
+        exists = _exists(resume, overwrite)
         settings = load_config(config, overrides or ())
         if output_dir is not None:
             settings = settings.model_copy(update={"output_dir": str(output_dir)})
+
+        # Importing jobs takes seconds; a mistake in the settings is told before.
+        from turnwise.cli import jobs
+        from turnwise.cli.progress import watching
+        from turnwise.cli.tables import show_dry_run, show_training
+
         if dry_run:
             show_dry_run(jobs.dry_run(settings), as_json=json)
             return
         with watching(quiet=quiet, json=json) as observer:
-            result = jobs.train(settings, exists=_exists(resume, overwrite), observer=observer)
+            result = jobs.train(settings, exists=exists, observer=observer)
         show_training(result, as_json=json)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import typer
@@ -102,10 +103,23 @@ def show_findings(findings: Sequence["Finding"]) -> None:
     _print(table)
 
 
+def as_json_line(value: object) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null."""
+    return json.dumps(_finite(value))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def show_dry_run(result: "DryRun", *, as_json: bool) -> None:
     """What a run would do."""
     if as_json:
-        typer.echo(json.dumps({"lines": result.lines, "warnings": result.warnings}))
+        typer.echo(as_json_line({"lines": result.lines, "warnings": result.warnings}))
         return
     for line in result.lines:
         typer.echo(line)
@@ -121,7 +135,7 @@ def show_training(result: "TrainResult", *, as_json: bool) -> None:
             "run_folder": str(result.run_folder),
             "report": str(result.report),
         }
-        typer.echo(json.dumps(row | dict(result.summary)))
+        typer.echo(as_json_line(row | dict(result.summary)))
         return
     summary = result.summary
     start, end = _numbers(summary["start"]), _numbers(summary["end"])
@@ -133,7 +147,7 @@ def show_training(result: "TrainResult", *, as_json: bool) -> None:
 def show_evaluation(result: "EvalResult", against: str | None, *, as_json: bool) -> None:
     """Scores with intervals, beside those of another run where there is one."""
     if as_json:
-        typer.echo(json.dumps(vars(result)))
+        typer.echo(as_json_line(vars(result)))
     elif result.against is None or result.comparison is None:
         _print(_scenarios(result.summary), _scores(result.name, result.summary))
     else:
@@ -182,11 +196,17 @@ def _plain(summary: Numbers) -> list[str]:
 
 
 def _interval(summary: Numbers, part: str) -> str:
-    mean, low, high = (_decimal(summary[f"{part}/{end}"]) for end in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    return _bounds(*(summary[f"{part}/{end}"] for end in ("mean", "low", "high")))
 
 
-def _decimal(number: float, *, sign: str = "-") -> str:
+def _bounds(mean: float, low: float, high: float, *, sign: str = "-") -> str:
+    """A mean with its interval; alone where one scenario gives no interval."""
+    if not isfinite(low + high):
+        return _decimal(mean, sign)
+    return f"{_decimal(mean, sign)} [{_decimal(low, sign)}, {_decimal(high, sign)}]"
+
+
+def _decimal(number: float, sign: str) -> str:
     """Three decimals, without the zero before the point, so that a row fits a terminal."""
     return f"{number:{sign}.3f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:{sign}.3f}"
 
