@@ -44,8 +44,6 @@ EQUATION_ROOMS = ("credit", "advantages", "losses")
 MAX_FILE = 400
 MAX_LONG_FILE = 500  # for a file whose docstring says why it is long
 MAX_BODY = 60
-MAX_LIBRARY = 14_000
-MAX_IMPORT_DEPTH = 12
 MAX_CATCH_ALLS = 2
 
 Sources = Mapping[str, str]  # "turnwise.credit.itpo" -> text; a package stands for its __init__
@@ -274,17 +272,12 @@ def test_there_is_no_import_cycle() -> None:
     assert cycle(library()) == []
 
 
-def test_the_chain_of_imports_is_short() -> None:
-    assert import_depth(library()) <= MAX_IMPORT_DEPTH
-
-
 def test_no_room_has_a_name_that_says_nothing() -> None:
     assert rooms() & FORBIDDEN_ROOMS == set()
 
 
 def test_files_and_functions_are_small() -> None:
     assert size_faults(library()) == []
-    assert sum(text.count("\n") for text in library().values()) <= MAX_LIBRARY
 
 
 def test_what_is_public_says_what_it_is() -> None:
