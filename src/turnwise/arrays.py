@@ -32,9 +32,12 @@ def turn_sum(x_BT: Tensor, turn_of_token_BT: Tensor, num_turns: int | None = Non
         num_turns = _largest_turn(turn_of_token_BT) + 1
     out_BK = x_BT.new_zeros(x_BT.shape[0], num_turns)
     length_N, row_N, turn_N = _runs(turn_of_token_BT)
-    # Sums of integers are made in float64, which is exact below 2^53.
+    # Sums of integers are made in float64, which is exact below 2^53. "unsafe" leaves out a check
+    # of the lengths, which are ours; it cannot take an empty batch.
     summed_BT = x_BT if x_BT.is_floating_point() else x_BT.double()
-    sum_N = torch.segment_reduce(summed_BT.flatten(), "sum", lengths=length_N).to(x_BT.dtype)
+    sum_N = torch.segment_reduce(summed_BT.flatten(), "sum", lengths=length_N, unsafe=True).to(
+        x_BT.dtype
+    )
     kept_N = turn_N >= 0
     return out_BK.index_put((row_N[kept_N], turn_N[kept_N]), sum_N[kept_N], accumulate=True)
 

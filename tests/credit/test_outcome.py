@@ -100,7 +100,7 @@ def test_random_weights_change_with_seed_and_step() -> None:
         assert not torch.allclose(first, other)
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("alpha", [0.0, -1.0, math.inf, math.nan])
 def test_an_alpha_that_is_not_positive_is_refused(alpha: float) -> None:
     with pytest.raises(ConfigError, match="alpha"):
         dirichlet_weights(IS_TURN_BK, alpha=alpha, seed=0, step=0, dialogue_key_B=torch.arange(3))

@@ -29,7 +29,6 @@ from turnwise.advantages.implicit_value import (
     group_offset_values,
     implicit_value_advantages,
     implicit_values,
-    sums_before,
     td_residuals,
 )
 from turnwise.advantages.public_code import RewardSource, masked_rloo
@@ -39,6 +38,7 @@ from turnwise.advantages.returns import (
     redistribute_to_go,
     reward_to_go,
     same_for_all_turns,
+    sums_before,
     turn_number,
 )
 from turnwise.advantages.scaling import (

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turnwise.advantages.implicit_value import sums_before
 from turnwise.advantages.ranges import check_not_negative
-from turnwise.advantages.returns import turn_number
+from turnwise.advantages.returns import sums_before, turn_number
 from turnwise.arrays import check_same_shape
 
 KEPT = 512  # dialogues remembered

@@ -11,15 +11,12 @@ from torch import Tensor
 
 from turnwise.advantages.groups import mean_of_others
 from turnwise.advantages.ranges import check_share
-from turnwise.advantages.returns import first_return, reward_to_go, turn_number
-from turnwise.arrays import check_same_shape
-
-
-def sums_before(turn_sum_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
-    """S_{k−1}: what the turns before each turn add up to. Returns BK, 0 where there is no turn."""
-    check_same_shape(turn_sum_BK=turn_sum_BK, is_turn_BK=is_turn_BK)
-    kept_BK = torch.where(is_turn_BK, turn_sum_BK, 0.0)
-    return torch.where(is_turn_BK, kept_BK.cumsum(dim=1) - kept_BK, 0.0)
+from turnwise.advantages.returns import (
+    first_return,
+    reward_to_go,
+    sums_before,
+    turn_number,
+)
 
 
 def implicit_values(turn_sum_BK: Tensor, is_turn_BK: Tensor, bias: float | Tensor) -> Tensor:

@@ -35,6 +35,13 @@ def reward_to_go(reward_BK: Tensor, is_turn_BK: Tensor, *, discount: float) -> T
     return torch.stack(columns[::-1], dim=1) * is_turn_BK if columns else reward_BK.clone()
 
 
+def sums_before(reward_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
+    """S_{k−1}: what the turns before each turn add up to. Returns BK, 0 where there is no turn."""
+    check_same_shape(reward_BK=reward_BK, is_turn_BK=is_turn_BK)
+    kept_BK = torch.where(is_turn_BK, reward_BK, 0.0)
+    return torch.where(is_turn_BK, kept_BK.cumsum(dim=1) - kept_BK, 0.0)
+
+
 def first_return(return_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
     """G_1: the return at the first real turn; 0 for a dialogue without one. Returns B."""
     is_first_BK = is_turn_BK & (turn_number(is_turn_BK) == 0)

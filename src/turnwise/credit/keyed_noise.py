@@ -11,7 +11,6 @@ from torch import Tensor
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64: splitmix64's increment
 MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-MAX_ATTEMPTS = 64  # each is refused with probability below 0.05
 
 
 def _shifted_right(x: Tensor, bits: int) -> Tensor:
@@ -47,7 +46,8 @@ def keyed_log_gamma(
         key = hashed(key ^ hashed(part))
     shape = alpha + 1 - 1 / 3
     log_gamma_BK = torch.full_like(key, torch.nan, dtype=torch.float64)
-    for attempt in range(MAX_ATTEMPTS):
+    attempt = 0
+    while bool(log_gamma_BK.isnan().any()):  # an attempt is refused once in twenty times or less
         u1, u2, u3 = (keyed_uniform(key, 1 + 3 * attempt + i) for i in range(3))
         normal = (-2 * u1.log()).sqrt() * (2 * math.pi * u2).cos()
         root = (1 + normal / math.sqrt(9 * shape)).clamp(min=1e-12)
@@ -55,6 +55,5 @@ def keyed_log_gamma(
         bound = normal**2 / 2 + shape * (1 - cube + cube.log())
         is_taken = log_gamma_BK.isnan() & (root > 1e-12) & (u3.log() < bound)
         log_gamma_BK = torch.where(is_taken, math.log(shape) + cube.log(), log_gamma_BK)
-        if not bool(log_gamma_BK.isnan().any()):
-            break
+        attempt += 1
     return log_gamma_BK + keyed_uniform(key, 0).log() / alpha

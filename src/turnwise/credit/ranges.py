@@ -1,11 +1,13 @@
 """What a setting of this room may be. No equation lives here."""
 
+import math
+
 from turnwise.errors import ConfigError
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raises ConfigError naming the setting unless it is above 0 (NaN is not)."""
-    if not value > 0:
+    """Raises ConfigError naming the setting unless it is above 0 and finite."""
+    if not 0 < value < math.inf:
         raise ConfigError(f"expected {name} > 0, got {value}; choose a positive number")
 
 
