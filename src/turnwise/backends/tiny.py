@@ -24,10 +24,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of these texts with a compact chat template.
 
-    vocab_size: upper limit, 256 bytes and 6 special tokens included. Any text is representable.
+    vocab_size: upper limit, 256 bytes and 6 special tokens included. Any text is representable;
+    one space at the start of a text is neither kept nor added.
     Raises ConfigError if the limit leaves no room for the bytes.
     """
     special = [*ROLE_TOKENS, END, PAD]
@@ -38,8 +39,10 @@ def tiny_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTok
             f"tokens), got {vocab_size}"
         )
     raw = RawTokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
+    # A word is the same token at the start of a message as inside it, or copying it from what the
+    # user said is a lookup to be learnt word by word.
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    raw.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,

@@ -1,0 +1,361 @@
+"""What every backend must do, whatever it is made of.
+
+Backends: the table, and the local one with LoRA adapters and with full weights. Its model has two
+layers of width 64 and is built from a config. Float32 on a CPU: the tolerances allow for the last
+bits that a differently batched matrix product may round differently.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from turnwise.backends import (
+    AdapterSpec,
+    Backend,
+    Learner,
+    Sample,
+    Sampler,
+    SampleRequest,
+    Tokenizer,
+)
+from turnwise.backends.fake import FakeBackend
+from turnwise.backends.local import LocalBackend
+from turnwise.backends.tiny import tiny_model, tiny_tokenizer
+from turnwise.errors import CheckpointError, ConfigError, EmptyStepError, LogProbError
+from turnwise.tokens import TurnBatch
+
+TOKENIZER = tiny_tokenizer(["which day ?", "friday .", "book friday four indoor"] * 3, 280)
+VOCAB = len(TOKENIZER)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A backend to test, and the spec that its learners get."""
+
+    make: Callable[[], Backend]
+    spec: AdapterSpec
+
+
+def local() -> LocalBackend:
+    model = tiny_model(TOKENIZER, hidden_size=64, num_layers=2, seed=3)
+    return LocalBackend(model, TOKENIZER, max_rows=3)
+
+
+KINDS = {
+    "fake": Kind(lambda: FakeBackend(cast(Tokenizer, TOKENIZER), VOCAB), AdapterSpec()),
+    "lora": Kind(local, AdapterSpec(rank=4)),
+    "full": Kind(local, AdapterSpec(full_weights=True)),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+def batch_of(rows: int = 5, seed: int = 0) -> TurnBatch:
+    """Dialogues of 14 to 22 tokens with two turns each."""
+    generator = torch.Generator().manual_seed(seed)
+    length_B = torch.randint(14, 23, (rows,), generator=generator)
+    token_BT = torch.randint(6, VOCAB, (rows, int(length_B.max())), generator=generator)
+    turn_of_token_BT = torch.full_like(token_BT, -1)
+    turn_of_token_BT[:, 3:6] = 0
+    turn_of_token_BT[:, 9:14] = 1
+    return TurnBatch(token_BT, turn_of_token_BT, torch.zeros(token_BT.shape), length_B)
+
+
+def mean_loss(logp_BT: Tensor) -> Tensor:
+    return -logp_BT.sum() / 40
+
+
+def train(learner: Learner, steps: int = 3, learning_rate: float = 0.02, seed: int = 0) -> None:
+    for _ in range(steps):
+        learner.forward_backward(batch_of(seed=seed), mean_loss)
+        learner.optim_step(learning_rate)
+
+
+def requests(count: int = 4, temperature: float = 1.0) -> list[SampleRequest]:
+    return [
+        SampleRequest(
+            prompt_ids=tuple(range(6 + i, 12 + 2 * i)),
+            noise_seed=100 + i,
+            max_new_tokens=5 + i,
+            stop_ids=(4,),
+            temperature=temperature,
+            session=f"dialogue-{i}",
+        )
+        for i in range(count)
+    ]
+
+
+def sample_all(sampler: Sampler, wanted: Sequence[SampleRequest]) -> list[Sample]:
+    async def together() -> list[Sample]:
+        return list(await asyncio.gather(*(sampler.sample(request) for request in wanted)))
+
+    return asyncio.run(together())
+
+
+def batch_with(wanted: Sequence[SampleRequest], samples: Sequence[Sample]) -> TurnBatch:
+    rows = [[*r.prompt_ids, *s.token_ids] for r, s in zip(wanted, samples, strict=True)]
+    width = max(len(row) for row in rows)
+    token_BT = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    turn_of_token_BT = torch.full_like(token_BT, -1)
+    logp_BT = torch.zeros(token_BT.shape)
+    for b, (request, sample) in enumerate(zip(wanted, samples, strict=True)):
+        start = len(request.prompt_ids)
+        stop = start + len(sample.token_ids)
+        turn_of_token_BT[b, start:stop] = 0
+        logp_BT[b, start:stop] = torch.tensor(sample.logp)
+    return TurnBatch(token_BT, turn_of_token_BT, logp_BT, torch.tensor([len(r) for r in rows]))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampled_log_probabilities_are_the_scored_ones(kind: Kind, temperature: float) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    train(learner)
+    wanted = requests(temperature=temperature)
+    batch = batch_with(wanted, sample_all(learner.publish(), wanted))
+    scored = learner.logp(batch, temperature=temperature)
+    assert_close(scored, batch.logp_behaviour_BT, atol=1e-5, rtol=1e-5)
+
+
+def test_greedy_samples_are_the_likeliest_tokens_with_their_log_probability(kind: Kind) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    wanted = requests(temperature=0.0)
+    batch = batch_with(wanted, sample_all(learner.publish(), wanted))
+    scored = learner.logp(batch)
+    assert_close(scored, batch.logp_behaviour_BT, atol=1e-5, rtol=1e-5)
+    other = replace(batch, token_BT=torch.where(batch.written_BT, 7, batch.token_BT))
+    first_B = torch.tensor([len(request.prompt_ids) for request in wanted])[:, None]
+    rival = learner.logp(other).gather(1, first_B)
+    assert bool((scored.gather(1, first_B) >= rival).all())
+
+
+def test_a_new_learner_equals_the_reference_exactly(kind: Kind) -> None:
+    backend = kind.make()
+    difference = backend.create("prm", kind.spec).logp(batch_of()) - backend.reference().logp(
+        batch_of()
+    )
+    assert difference.abs().max().item() == 0.0
+
+
+def test_training_never_changes_the_reference(kind: Kind) -> None:
+    backend = kind.make()
+    before = backend.reference().logp(batch_of())
+    learner = backend.create("policy", kind.spec)
+    train(learner)
+    assert torch.equal(backend.reference().logp(batch_of()), before)
+    assert not torch.equal(learner.logp(batch_of()), before)
+
+
+def test_a_gradient_step_raises_the_log_probability_it_was_told_to(kind: Kind) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    before = learner.logp(batch_of()).sum()
+    train(learner, steps=1, learning_rate=0.01)
+    assert learner.logp(batch_of()).sum() > before
+
+
+def test_a_step_of_an_implicit_reward_model_lowers_its_loss(kind: Kind) -> None:
+    backend = kind.make()
+    batch, outcome_B = batch_of(6), torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
+    reference_BT = backend.reference().logp(batch)
+    learner = backend.create("prm", kind.spec)
+
+    def loss(logp_BT: Tensor) -> Tensor:
+        reward_B = 0.5 * (logp_BT - reference_BT).sum(dim=1)
+        return torch.nn.functional.binary_cross_entropy_with_logits(reward_B, outcome_B)
+
+    first = learner.forward_backward(batch, loss)["loss"]
+    learner.optim_step(0.01)
+    assert first == pytest.approx(0.6931, abs=1e-4)  # log 2: a new reward model knows nothing
+    assert learner.forward_backward(batch, loss)["loss"] < first
+
+
+def test_log_probabilities_are_zero_where_the_policy_did_not_write(kind: Kind) -> None:
+    logp_BT = kind.make().reference().logp(batch_of())
+    written_BT = batch_of().written_BT
+    assert bool((logp_BT[~written_BT] == 0).all())
+    assert bool((logp_BT[written_BT] < 0).all())
+    assert logp_BT.dtype == torch.float32
+
+
+def test_tokens_the_policy_did_not_write_get_no_gradient(kind: Kind) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    batch = batch_of()
+    unwritten_BT = (~batch.written_BT).float()
+    stats = learner.forward_backward(batch, lambda logp_BT: (logp_BT * unwritten_BT).sum())
+    assert stats["loss"] == 0.0
+    assert learner.optim_step(0.1).grad_norm == 0.0
+
+
+def test_padding_and_row_order_change_no_log_probability(kind: Kind) -> None:
+    scorer, batch = kind.make().reference(), batch_of()
+    wide = TurnBatch(
+        torch.nn.functional.pad(batch.token_BT, (0, 7), value=9),
+        torch.nn.functional.pad(batch.turn_of_token_BT, (0, 7), value=-1),
+        torch.nn.functional.pad(batch.logp_behaviour_BT, (0, 7)),
+        batch.length_B,
+    )
+    plain = scorer.logp(batch)
+    assert_close(scorer.logp(wide)[:, :-7], plain, atol=1e-5, rtol=1e-5)
+    order = [3, 0, 4, 1, 2]
+    turned = scorer.logp(batch.rows(order))
+    assert_close(turned, plain[order][:, : turned.shape[1]], atol=1e-5, rtol=1e-5)
+
+
+def step_with_rows(kind: Kind, split: Sequence[Sequence[int]]) -> tuple[float, Tensor]:
+    """Gradient norm and, after steps away from the start, what one more step made of the batch."""
+    learner, batch = kind.make().create("policy", kind.spec), batch_of(6)
+    train(learner)  # AdamW's first step would look at signs alone
+    for rows in split:
+        learner.forward_backward(
+            batch.rows(rows),
+            lambda logp_BT: -logp_BT.sum() / 48,
+            entropy_weight_BT=batch.rows(rows).written_BT.float() * 0.01,
+        )
+    grad_norm = learner.optim_step(0.01).grad_norm
+    return grad_norm, learner.logp(batch)
+
+
+@pytest.mark.parametrize("split", [[[0, 1, 2], [3, 4, 5]], [[5], [4, 2], [3, 1, 0]]])
+def test_splitting_a_batch_changes_no_gradient(kind: Kind, split: list[list[int]]) -> None:
+    whole_norm, whole_BT = step_with_rows(kind, [[0, 1, 2, 3, 4, 5]])
+    parts_norm, parts_BT = step_with_rows(kind, split)
+    assert parts_norm == pytest.approx(whole_norm, rel=1e-4)
+    assert_close(parts_BT, whole_BT, atol=1e-3, rtol=1e-4)
+
+
+def test_entropy_is_reported_and_raised(kind: Kind) -> None:
+    learner, batch = kind.make().create("policy", kind.spec), batch_of()
+    weight_BT = batch.written_BT.float() / 40
+    train(learner, steps=4, learning_rate=0.05)  # away from the uniform distribution
+
+    def entropy() -> float:
+        stats = learner.forward_backward(batch, mean_zero, entropy_weight_BT=weight_BT)
+        assert stats["loss"] == pytest.approx(-stats["entropy"], rel=1e-5)
+        return stats["entropy"]
+
+    before = entropy()
+    learner.optim_step(0.01)
+    assert 0 < before < entropy() < torch.tensor(float(VOCAB)).log().item()
+
+
+def mean_zero(logp_BT: Tensor) -> Tensor:
+    return 0.0 * logp_BT.sum()
+
+
+def test_save_step_load_step_gives_the_same_numbers(kind: Kind, tmp_path: Path) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    train(learner, steps=2)
+    learner.save(tmp_path / "saved")
+    train(learner, steps=2, seed=7)
+    expected = learner.logp(batch_of())
+    again = kind.make().create("policy", kind.spec)
+    for resumed in (learner, again):
+        resumed.load(tmp_path / "saved")
+        train(resumed, steps=2, seed=7)
+        assert torch.equal(resumed.logp(batch_of()), expected)
+
+
+def test_loading_forgets_gradients_of_before(kind: Kind, tmp_path: Path) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    learner.save(tmp_path)
+    learner.forward_backward(batch_of(), mean_loss)
+    learner.load(tmp_path)
+    with pytest.raises(EmptyStepError, match="forward_backward before optim_step"):
+        learner.optim_step(0.1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "no manifest"])
+def test_a_damaged_checkpoint_is_named_and_changes_nothing(
+    kind: Kind, tmp_path: Path, damage: str
+) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    train(learner)
+    learner.save(tmp_path)
+    before = learner.logp(batch_of())
+    victim = tmp_path / ("learner.json" if damage == "no manifest" else "optimizer.safetensors")
+    if damage == "cut":
+        victim.write_bytes(victim.read_bytes()[:-20])
+    else:
+        victim.unlink()
+    with pytest.raises(CheckpointError, match=victim.name if damage == "cut" else "missing|found"):
+        learner.load(tmp_path)
+    assert torch.equal(learner.logp(batch_of()), before)
+
+
+def test_a_published_sampler_keeps_its_weights(kind: Kind) -> None:
+    learner, wanted = kind.make().create("policy", kind.spec), requests()
+    old = learner.publish()
+    before = sample_all(old, wanted)
+    train(learner, steps=5, learning_rate=0.2)
+    new = learner.publish()
+    for request in wanted:
+        old.release(request.session or "")
+    assert sample_all(old, wanted) == before
+    after = sample_all(new, wanted)
+    assert after != before
+    batch = batch_with(wanted, after)
+    assert_close(learner.logp(batch), batch.logp_behaviour_BT, atol=1e-4, rtol=1e-4)
+
+
+def test_two_learners_do_not_disturb_each_other(kind: Kind) -> None:
+    alone = kind.make().create("policy", kind.spec)
+    train(alone, steps=2)
+    backend = kind.make()
+    policy, prm = backend.create("policy", kind.spec), backend.create("prm", kind.spec)
+    for _ in range(2):
+        policy.forward_backward(batch_of(), mean_loss)
+        prm.forward_backward(batch_of(seed=9), lambda logp_BT: logp_BT.sum() / 40)
+        backend.reference().logp(batch_of())
+        prm.logp(batch_of())
+        policy.optim_step(0.02)
+        prm.optim_step(0.02)
+    assert_close(policy.logp(batch_of()), alone.logp(batch_of()), atol=1e-6, rtol=1e-6)
+    assert not torch.equal(prm.logp(batch_of()), backend.reference().logp(batch_of()))
+
+
+def test_a_step_without_gradient_is_an_error(kind: Kind) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    with pytest.raises(EmptyStepError, match="forward_backward before optim_step"):
+        learner.optim_step(0.1)
+
+
+def test_a_temperature_of_zero_cannot_be_scored_at(kind: Kind) -> None:
+    with pytest.raises(ConfigError, match="temperature above 0"):
+        kind.make().reference().logp(batch_of(), temperature=0.0)
+
+
+def test_diverged_weights_are_named_and_not_learned_from(kind: Kind) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    learner.forward_backward(batch_of(), mean_loss)
+    learner.optim_step(float("nan"))
+    with pytest.raises(LogProbError, match=r"policy: expected finite .* dialogue \d"):
+        learner.logp(batch_of())
+    with pytest.raises(LogProbError, match="policy: expected finite"):
+        learner.forward_backward(batch_of(), mean_loss)
+
+
+def test_the_step_moves_no_further_than_the_clipped_gradient_allows(kind: Kind) -> None:
+    learner = kind.make().create("policy", replace(kind.spec, max_grad_norm=1e-6))
+    learner.forward_backward(batch_of(), lambda logp_BT: 1000 * mean_loss(logp_BT))
+    assert learner.optim_step(0.0).grad_norm > 1.0  # reported as it was before clipping
+
+
+def test_passes_over_dialogues_are_counted() -> None:
+    for kind in KINDS.values():
+        backend = kind.make()
+        assert isinstance(backend, LocalBackend | FakeBackend)
+        policy = backend.create("policy", kind.spec)
+        policy.forward_backward(batch_of(5), mean_loss)
+        policy.logp(batch_of(4))
+        backend.reference().logp(batch_of(3))
+        counts = {("policy", "train"): 5, ("policy", "score"): 4, ("reference", "score"): 3}
+        assert backend.passes == counts
