@@ -1,5 +1,7 @@
 """What the README shows runs."""
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -20,6 +22,15 @@ def test_the_program_runs_and_gives_what_its_comments_say() -> None:
     assert_close(names["centred_B"], tensor([1.0, -1.0]))
     # Redistribution keeps the mean over turns: (a_1 + a_2)/2 is the centred outcome.
     assert_close(names["advantage_BT"][:, [1, 4]].mean(dim=1), names["centred_B"])
+
+
+def test_every_program_in_the_documents_imports_what_exists() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        for program in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL):
+            for node in ast.walk(ast.parse(program)):
+                if isinstance(node, ast.ImportFrom):
+                    module = importlib.import_module(str(node.module))
+                    assert [name for name in node.names if not hasattr(module, name.name)] == []
 
 
 def test_every_file_that_documents_link_to_exists() -> None:

@@ -1,6 +1,7 @@
 """The command line from outside: what it prints, what it leaves behind, and its exit codes."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -81,6 +82,16 @@ def test_a_run_leaves_what_its_page_promises(run: Path) -> None:
     assert [name for name in expected if not (run / name).is_file()] == []
     assert list((run / "checkpoints").iterdir())
     assert (run / "trajectories" / "eval_000000.parquet").is_file()
+
+
+def test_every_metric_of_a_training_step_is_documented(run: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "run-folder.md").read_text("utf-8")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    names = {key for row in rows if row["kind"] == "train" for key in row}
+    names = {re.sub(r"/\d+$", "/{k}", name) for name in names} - {"kind", "step"}
+    names = {re.sub(r"^stop/.*", "stop/{ending}", name) for name in names}
+    names = {re.sub(r"^outcome/.*", "outcome/{part}", name) for name in names}
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
 def test_a_run_that_exists_is_refused_and_stays_as_it_is(run: Path, recipe: Path) -> None:
