@@ -7,6 +7,7 @@ import pytest
 from turnwise.cli import catalogue
 from turnwise.errors import ConfigError
 from turnwise.training.config import CreditName, EstimatorName
+from turnwise.training.methods import NEEDS_PRM
 
 
 def test_every_credit_and_estimator_is_explained() -> None:
@@ -21,6 +22,10 @@ def test_costs_are_those_of_the_budget() -> None:
     assert passes["itpo-norm", "rloo"] == (1, 1, 2)
     assert passes["itpo", "implicit-value"] == (1, 1, 1)
     assert passes["trajectory", "rloo"] == (1, 1, 0)
+
+
+def test_credits_that_use_the_reward_model_are_those_of_training() -> None:
+    assert catalogue.USES_PRM == set(NEEDS_PRM)
 
 
 def test_presets_differ_where_they_should() -> None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from turnwise.cli.fields import settings
 from turnwise.cli.settings import load_config, parsed_override
 from turnwise.errors import ConfigError
+from turnwise.tasks import make
 from turnwise.training.config import RunConfig
+from turnwise.training.presets import resolved
 
 
 def written(folder: Path, text: str) -> Path:
@@ -149,3 +151,12 @@ def test_every_default_is_allowed_by_its_own_words() -> None:
             assert setting.is_optional, setting.key
         elif setting.choices:
             assert setting.default.strip('"') in setting.choices, setting.key
+
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_understood(path: Path) -> None:
+    config = resolved(load_config(path))
+    make(config.task.name, config.task.preset, config.task.knobs)
