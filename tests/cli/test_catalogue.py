@@ -25,7 +25,7 @@ def test_costs_are_those_of_the_budget() -> None:
 
 
 def test_credits_that_use_the_reward_model_are_those_of_training() -> None:
-    assert catalogue.USES_PRM == set(NEEDS_PRM)
+    assert set(NEEDS_PRM) == catalogue.USES_PRM
 
 
 def test_presets_differ_where_they_should() -> None:
