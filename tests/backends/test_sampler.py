@@ -134,7 +134,9 @@ def test_a_session_may_be_released_while_it_writes() -> None:
 
     async def leave() -> Sample:
         task = asyncio.ensure_future(on.sample(request([6, 7], session="a")))
-        await asyncio.sleep(0)
+        for _ in range(5):  # then it is in the middle of its message
+            await asyncio.sleep(0)
+        assert not task.done()
         on.release("a")
         return await task
 

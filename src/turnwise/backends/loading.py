@@ -1,6 +1,7 @@
 """From a directory or a hub id to a backend, with every way this can fail told in plain words."""
 
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,10 @@ def _load_merged(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise ModelError(f"{folder} is an adapter that does not name its base; give the base")
     base = load_model(config.base_model_name_or_path, dtype=dtype)
     try:
-        merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        with warnings.catch_warnings():
+            # PEFT 0.21 still asks transformers 5.23 by the old name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+            merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"expected a LoRA adapter in {folder}, found {_first_line(error)}"

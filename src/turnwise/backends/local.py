@@ -257,9 +257,8 @@ class FullWeightsLearner(LocalLearner):
         model = prepared(backend.bank.plain_copy(), backend.gradient_checkpointing)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-        super().__init__(
-            backend, role, spec, backend.base.twin(model), dict(model.named_parameters())
-        )
+        twin = backend.base.twin(model)
+        super().__init__(backend, role, spec, twin, dict(model.named_parameters()))
 
     def _plain_copy(self) -> PreTrainedModel:
         return AdapterBank(self._causal.model).plain_copy()
@@ -274,7 +273,11 @@ def prepared(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrained
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Renamed in the middle of transformers 5.
+        enable = getattr(
+            model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
     return model
 
 
