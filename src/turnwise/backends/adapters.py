@@ -40,6 +40,7 @@ class AdapterBank:
             target_modules=sorted(self._targets()),
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in self.model.modules()),
             task_type="CAUSAL_LM",
+            base_model_name_or_path=self.model.name_or_path or None,
         )
         with torch.random.fork_rng(_cuda_devices(self.model)):
             torch.manual_seed(spec.seed)  # PEFT draws the A matrices from the global generator

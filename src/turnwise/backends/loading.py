@@ -21,6 +21,7 @@ from transformers.utils import logging
 from turnwise.backends.local import LocalBackend
 from turnwise.errors import ConfigError, ModelError, TemplateError
 
+VOCABULARY_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -77,7 +78,13 @@ def resolved_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def load_tokenizer(name_or_dir: str | Path) -> PreTrainedTokenizerBase:
     """Raises ModelError if there is none, TemplateError if it has no chat template."""
-    _check_directory(name_or_dir)
+    folder = _check_directory(name_or_dir)
+    # Transformers would make an empty tokenizer out of a directory that has none.
+    if folder is not None and not any(any(folder.glob(name)) for name in VOCABULARY_FILES):
+        raise ModelError(
+            f"expected a tokenizer in {folder}, found none of {VOCABULARY_FILES}; "
+            "save the tokenizer into the model's directory"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name_or_dir), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
