@@ -2,8 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +15,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from turnwise.backends.local import LocalBackend
+from turnwise.backends.progress_bars import no_progress_bars
 from turnwise.errors import ConfigError, ModelError, TemplateError
 
 VOCABULARY_FILES = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
@@ -113,7 +112,7 @@ def load_model(name_or_dir: str | Path, *, dtype: torch.dtype) -> PreTrainedMode
             "safe_serialization (pickled weights are never loaded)"
         )
     try:
-        with _quiet():
+        with no_progress_bars():
             model, info = cast(
                 tuple[object, Mapping[str, Collection[str]]],
                 AutoModelForCausalLM.from_pretrained(
@@ -178,15 +177,3 @@ def _check_directory(name_or_dir: str | Path) -> Path | None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bar; the command line draws one bar, not two."""
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()

@@ -21,6 +21,7 @@ from turnwise.backends.adapters import AdapterBank
 from turnwise.backends.causal import CausalModel
 from turnwise.backends.logits import check_finite
 from turnwise.backends.optimizer import WeightOptimizer
+from turnwise.backends.progress_bars import no_progress_bars
 from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
@@ -193,7 +194,8 @@ class LocalLearner:
 
         An adapter is merged; `load_backend` reads the directory.
         """
-        self._plain_copy().save_pretrained(path)
+        with no_progress_bars():
+            self._plain_copy().save_pretrained(path)
         tokenizer: object = self._backend.tokenizer
         if isinstance(tokenizer, PreTrainedTokenizerBase):
             tokenizer.save_pretrained(path)

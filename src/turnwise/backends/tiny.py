@@ -8,6 +8,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from turnwise.backends.progress_bars import no_progress_bars
 from turnwise.errors import ConfigError
 
 HEAD_DIM = 32  # the least that vLLM's attention kernels accept
@@ -103,5 +104,6 @@ def tiny_model(
 
 def save_tiny(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Write both as one Hugging Face directory (safetensors), which `load_backend` reads."""
-    model.save_pretrained(path)
+    with no_progress_bars():
+        model.save_pretrained(path)
     tokenizer.save_pretrained(path)

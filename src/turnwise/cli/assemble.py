@@ -173,7 +173,7 @@ def tiny_directory(config: RunConfig, task: AnyTask, observer: Observer) -> Path
         tokenizer, hidden_size=model.hidden_size, num_layers=model.num_layers, seed=warm.seed
     )
     backend = LocalBackend(raw, tokenizer, device="cpu")
-    learner = backend.create("policy", AdapterSpec(full_weights=True, weight_decay=0.01))
+    learner = backend.create("policy", AdapterSpec(full_weights=True, weight_decay=0.01, beta2=0.98))
     batch = supervised_batch(
         conversations,
         ChatFormat(cast(ChatTokenizer, tokenizer)),

@@ -151,4 +151,6 @@ def from_trl(row: Mapping[str, object]) -> Conversation:
     for part in parts:
         if not isinstance(part, list):
             raise ConfigError(f"expected a list of messages, found {type(part).__name__}")
-    return from_openai([message for part in cast(list[list[dict[str, object]]], parts) for message in part])
+    return from_openai(
+        [message for part in cast(list[list[dict[str, object]]], parts) for message in part]
+    )

@@ -1,5 +1,13 @@
 """Fixed scenarios played with a fixed policy, and what they say: intervals, pairs, pass^k."""
 
+from turnwise.evaluation.evaluate import (
+    HELD_OUT,
+    Evaluation,
+    comparison,
+    evaluate,
+    scenario_rows,
+    summary,
+)
 from turnwise.evaluation.statistics import (
     Interval,
     Rate,
@@ -13,13 +21,19 @@ from turnwise.evaluation.statistics import (
 )
 
 __all__ = [
+    "HELD_OUT",
+    "Evaluation",
     "Interval",
     "Rate",
     "clustered_bootstrap_mean",
+    "comparison",
+    "evaluate",
     "kendall_tau_b",
     "paired_difference",
     "paired_scores",
     "pass_at_k",
     "pass_hat_k",
+    "scenario_rows",
     "spearman",
+    "summary",
 ]

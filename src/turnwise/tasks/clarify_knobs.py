@@ -18,8 +18,8 @@ class ClarifyKnobs:
     max_turns: int = 6  # assistant turns, the booking included
     mishear_rate: float = 0.0  # of a question that the user does not understand ("sorry ?")
     outcome_noise: OutcomeNoise = "none"  # "bernoulli": the score is drawn with mean recall
-    bad_question_rate: float = 0.75  # the demonstrator asks about anything, not what matters
-    early_booking_rate: float = 0.25  # the demonstrator books before a turn, whatever it knows
+    bad_question_rate: float = 0.6  # the demonstrator asks about anything, not what matters
+    early_booking_rate: float = 0.15  # the demonstrator books before a turn, whatever it knows
 
     # Form mode: a kind is known at once, some of the slots matter.
     kinds: int = 6

@@ -114,7 +114,9 @@ class ChatFormat:
         if roles not in self._markup:
             self._markup[roles] = self._markup_around(replies)
         markup = self._markup[roles]
-        token_ids = list(self._after_stop_ids if is_closed else (self.stop_id, *self._after_stop_ids))
+        token_ids = list(
+            self._after_stop_ids if is_closed else (self.stop_id, *self._after_stop_ids)
+        )
         token_ids += markup[0]
         bodies: list[Span] = []
         for reply, after in zip(replies, markup[1:], strict=True):
@@ -127,8 +129,13 @@ class ChatFormat:
     def _markup_around(self, replies: Sequence[Message]) -> tuple[tuple[int, ...], ...]:
         """Ids before, between and after the bodies of replies with these roles."""
         before = [Message("user", "a"), Message("assistant", "b")]
-        marked = [Message(reply.role, _MARK, reply.name, (), reply.tool_call_id) for reply in replies]
-        shorter, longer = self._render(before, prompt=False), self._render([*before, *marked], prompt=True)
+        marked = [
+            Message(reply.role, _MARK, reply.name, (), reply.tool_call_id) for reply in replies
+        ]
+        shorter, longer = (
+            self._render(before, prompt=False),
+            self._render([*before, *marked], prompt=True),
+        )
         if not longer.startswith(shorter):
             raise TemplateError(
                 "the chat template is not prefix-preserving: rendering 2 messages gives "
