@@ -7,7 +7,7 @@ import pytest
 from turnwise.cli import catalogue
 from turnwise.errors import ConfigError
 from turnwise.training.config import CreditName, EstimatorName
-from turnwise.training.methods import NEEDS_PRM
+from turnwise.training.credits import NEEDS_PRM
 
 
 def test_every_credit_and_estimator_is_explained() -> None:

@@ -25,9 +25,9 @@ from turnwise.tasks.registry import AnyTask, make
 from turnwise.tokens import ChatFormat, ChatTokenizer
 from turnwise.training.checkpoints import load_policy
 from turnwise.training.config import MethodConfig, ModelConfig, RunConfig, TaskConfig
+from turnwise.training.learners import Learners, needs_prm, pass_limits
 from turnwise.training.observer import Observer, Silent
 from turnwise.training.prm import ImplicitPrm
-from turnwise.training.step import Learners, needs_prm, pass_limits
 from turnwise.training.supervised import imitate, supervised_batch
 
 # Demonstrations come from scenarios that neither training nor evaluation reaches.
@@ -70,6 +70,7 @@ def assemble(config: RunConfig, observer: Observer) -> Assembly:
 
 
 def stage_of(config: RunConfig, task: AnyTask, backend: LocalBackend) -> Stage[Scenario]:
+    """The task with the backend's chat template, which is tested here, and the run's limits."""
     rollout = config.rollout
     limits = Limits(
         max_turns=rollout.max_turns or task.max_turns,
@@ -152,6 +153,7 @@ def _without_prm(assembly: Assembly) -> Assembly:
 
 
 def demonstrations(task: AnyTask, number: int) -> list[Conversation]:
+    """The task's first `number` demonstrations; the same ones every time."""
     return [
         task.demonstration(task.scenario(_DEMONSTRATIONS + i), _DEMONSTRATIONS + i)
         for i in range(number)
@@ -173,7 +175,9 @@ def tiny_directory(config: RunConfig, task: AnyTask, observer: Observer) -> Path
         tokenizer, hidden_size=model.hidden_size, num_layers=model.num_layers, seed=warm.seed
     )
     backend = LocalBackend(raw, tokenizer, device="cpu")
-    learner = backend.create("policy", AdapterSpec(full_weights=True, weight_decay=0.01, beta2=0.98))
+    learner = backend.create(
+        "policy", AdapterSpec(full_weights=True, weight_decay=0.01, beta2=0.98)
+    )
     batch = supervised_batch(
         conversations,
         ChatFormat(cast(ChatTokenizer, tokenizer)),

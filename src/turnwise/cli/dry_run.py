@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import torch
 
 from turnwise.cli.assemble import Assembly, assemble, learners_of
+from turnwise.cli.results import DryRun
 from turnwise.conversation import Trajectory
 from turnwise.records import to_toml
 from turnwise.rollouts import play
@@ -20,16 +20,8 @@ from turnwise.training.step import plans
 _PROBE_GROUPS = 4
 
 
-@dataclass(frozen=True)
-class DryRun:
-    """What a run would do, in plain words."""
-
-    lines: list[str]
-    warnings: list[str]
-
-
 def dry_run(config: RunConfig) -> DryRun:
-    """Plays a few groups with the start policy and trains nothing; the run folder is not touched."""
+    """Plays a few groups with the start policy; trains nothing and touches no run folder."""
     config = resolved(config)
     assembly = assemble(config, Silent())
     template = assembly.stage.chat.check()
@@ -81,9 +73,10 @@ def _costs(
     scale = count / len(played) * config.train.max_steps
     device = next(base.parameters()).device
     return [
-        f"{config.train.max_steps} steps of {count} dialogues: {seconds * scale / 60:.1f} minutes of "
-        f"playing on {device.type} at the probe's speed ({len(played)} dialogues in {seconds:.1f} s, "
-        "small batches are slower); learning takes about as long again or twice that",
+        f"{config.train.max_steps} steps of {count} dialogues: {seconds * scale / 60:.1f} minutes "
+        f"of playing on {device.type} at the probe's speed ({len(played)} dialogues in "
+        f"{seconds:.1f} s, small batches are slower); learning takes about as long again or twice "
+        "that",
         f"weights {weights / 2**20:.0f} MiB"
         + (
             f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GiB free"

@@ -29,7 +29,7 @@ def sft(
     seed: int = 0,
     observer: Observer | None = None,
 ) -> Path:
-    """Teaches a model to imitate the assistant in a file of conversations; writes a model directory.
+    """Teaches a model to imitate the assistant of a file; writes a model directory.
 
     file: JSONL, one conversation a line, as OpenAI messages (a list, or under `messages`) or TRL's
     `prompt` and `completion`. Raises RecordError naming file and line for one that cannot be read.

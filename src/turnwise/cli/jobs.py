@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from turnwise.analysis import write_report
 from turnwise.cli.assemble import Assembly, assemble, learners_of, ready
-from turnwise.cli.dry_run import DryRun, dry_run
+from turnwise.cli.dry_run import dry_run
 from turnwise.cli.imitation import sft
+from turnwise.cli.results import DryRun, EvalResult, TrainResult
 from turnwise.cli.settings import load_config
 from turnwise.cli.talk import chat
 from turnwise.errors import RunFolderError
@@ -27,10 +27,10 @@ from turnwise.records import (
 )
 from turnwise.training.config import RunConfig
 from turnwise.training.inspect import evaluation_records
+from turnwise.training.learners import Learners
 from turnwise.training.loop import train_loop
 from turnwise.training.observer import Observer, Silent
 from turnwise.training.presets import resolved
-from turnwise.training.step import Learners
 
 __all__ = [
     "DryRun",
@@ -53,25 +53,6 @@ _MAY_CHANGE: dict[str, bool | set[str]] = {
     "train": {"max_steps", "save_steps", "save_trajectories_steps"},
     "eval": {"every"},
 }
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished run."""
-
-    run_folder: Path
-    report: Path
-    summary: Mapping[str, object]  # start, end and their paired comparison
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """Scores with 95 % intervals; `comparison` only where two were played."""
-
-    name: str
-    summary: Mapping[str, float]
-    against: Mapping[str, float] | None
-    comparison: Mapping[str, object] | None
 
 
 def train(
@@ -121,8 +102,8 @@ def _check_same_settings(folder: RunFolder, config: RunConfig) -> None:
     ]
     if changed:
         raise RunFolderError(
-            f"{folder.path} was made with other settings: {', '.join(changed)}; resume with its own "
-            f"config.toml, or choose another output_dir"
+            f"{folder.path} was made with other settings: {', '.join(changed)}; resume with its "
+            "own config.toml, or choose another output_dir"
         )
 
 

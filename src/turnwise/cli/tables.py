@@ -13,9 +13,9 @@ from rich.text import Text
 from turnwise.cli import catalogue
 from turnwise.tasks import list_tasks
 
-if TYPE_CHECKING:  # importing jobs would import torch, which lists of names do not need
+if TYPE_CHECKING:  # importing the doctor would import torch, which lists do not need
     from turnwise.cli.doctor import Finding
-    from turnwise.cli.jobs import DryRun, EvalResult, TrainResult
+    from turnwise.cli.results import DryRun, EvalResult, TrainResult
 
 Numbers = Mapping[str, float]  # a summary: "score/mean", "score/low", "turns/mean", ...
 Paired = Mapping[str, object]  # part -> {"difference", "low", "high"}, and "num_scenarios"

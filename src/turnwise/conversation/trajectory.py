@@ -91,8 +91,8 @@ class Trajectory:
         for k, turn in enumerate(self.turns):
             if turn.start < edge or turn.stop > len(self.token_ids):
                 raise TokensError(
-                    f"turn {k} of {self.scenario_id} spans {turn.start}..{turn.stop}, which overlaps "
-                    f"the turn before or leaves the {len(self.token_ids)} tokens of the dialogue"
+                    f"turn {k} of {self.scenario_id} spans {turn.start}..{turn.stop}, which "
+                    f"overlaps the turn before or leaves its {len(self.token_ids)} tokens"
                 )
             edge = turn.stop
 

@@ -63,8 +63,8 @@ async def evaluate(
 ) -> Evaluation:
     """Plays `num_samples` dialogues of each held-out scenario.
 
-    Noise depends on (seed, scenario, sample) alone, so two policies meet the same users with the same
-    chance, and differences can be paired.
+    Noise depends on (seed, scenario, sample) alone, so two policies meet the same users with the
+    same chance, and differences can be paired.
     """
     plans, samples = [], []
     for number in range(num_scenarios):

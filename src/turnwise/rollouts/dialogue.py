@@ -54,7 +54,7 @@ def dialogue(opening: Conversation, chat: ChatFormat, limits: Limits) -> Speech:
     Yields AskPolicy and expects a Sample, yields AskUser and expects a Reply, in turns. Nothing is
     sampled and thrown away: the policy is only asked when its message will be kept, a message cut
     by `max_turn_tokens` is kept as it is. At the turn limit the user is still heard, since only
-    the user knows that the task is done; a reply that ends nothing is then not part of the dialogue.
+    the user knows that the task is done; a reply that ends nothing is then left out.
 
     Raises BudgetError if the opening leaves no room for a single token.
     """

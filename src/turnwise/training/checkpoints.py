@@ -20,8 +20,8 @@ from turnwise.credit import Trust
 from turnwise.errors import CheckpointError
 from turnwise.records import RunFolder, replace_folder_atomically
 from turnwise.tokens import TurnBatch
+from turnwise.training.learners import Learners
 from turnwise.training.prm import Bias, ImplicitPrm, Judged
-from turnwise.training.step import Learners
 
 _KEEP = 2  # the newest may turn out corrupt on a failing disk
 

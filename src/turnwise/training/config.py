@@ -19,6 +19,8 @@ PresetName = Literal["default", "paper", "public-code"]
 
 
 class Section(BaseModel):
+    """Forbids keys it does not know; frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
@@ -48,6 +50,8 @@ class WarmStartConfig(Section):
 
 
 class TaskConfig(Section):
+    """What is played."""
+
     name: str = "clarify"
     preset: str = "medium"
     knobs: dict[str, bool | int | float | str] = Field(

@@ -1,4 +1,4 @@
-"""Signs that a run learns nothing, or the wrong thing: each a sentence with a number and a remedy."""
+"""Signs that a run learns nothing, or the wrong thing: a sentence, a number and a remedy each."""
 
 from collections.abc import Mapping, Sequence
 

@@ -15,10 +15,10 @@ from turnwise.tasks.protocol import S
 from turnwise.tokens import turn_batch
 from turnwise.training.config import RunConfig
 from turnwise.training.evidence import Evidence, group_index, outcomes
+from turnwise.training.learners import Learners
 from turnwise.training.methods import turn_credit
 from turnwise.training.prm import Judged
 from turnwise.training.step import (
-    Learners,
     StepResult,
     gather_evidence,
     oracle_credit,

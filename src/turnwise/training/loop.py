@@ -18,8 +18,9 @@ from turnwise.training.checkpoints import load_checkpoint, save_checkpoint, save
 from turnwise.training.config import RunConfig
 from turnwise.training.health import warnings
 from turnwise.training.inspect import training_records
+from turnwise.training.learners import Learners
 from turnwise.training.observer import Observer
-from turnwise.training.step import Learners, StepResult, training_step
+from turnwise.training.step import StepResult, training_step
 
 Evaluate = Callable[[Learners, int], Awaitable[Mapping[str, float]]]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from turnwise.backends.protocol import Learner, Sampler, Scorer
 from turnwise.conversation import Trajectory
 from turnwise.conversation.trajectory import is_trainable
 from turnwise.credit import oracle_turn_rewards, turns_from_mask_runs
@@ -22,7 +21,8 @@ from turnwise.training.evidence import (
     length_penalties,
     outcomes,
 )
-from turnwise.training.methods import NEEDS_PRM, token_advantages
+from turnwise.training.learners import Learners, needs_reference, pass_limits
+from turnwise.training.methods import token_advantages
 from turnwise.training.metrics import (
     Clock,
     advantage_metrics,
@@ -30,17 +30,7 @@ from turnwise.training.metrics import (
     turn_mean,
 )
 from turnwise.training.policy import PolicyStep, update_policy
-from turnwise.training.prm import ImplicitPrm, Judged, PassLimits
-
-
-@dataclass
-class Learners:
-    """The models of a run: one base, and what learns on it."""
-
-    policy: Learner
-    reference: Scorer
-    prm: ImplicitPrm | None
-    sampler: Sampler  # of the policy as last published
+from turnwise.training.prm import Judged
 
 
 @dataclass(frozen=True)
@@ -121,18 +111,6 @@ def plans(config: RunConfig, step: int) -> list[Plan]:
             seed = keyed_seed(config.seed, step, p, g)
             out.append(Plan(scenario_seed, f"{step}-{p}", seed))
     return out
-
-
-def needs_prm(config: RunConfig) -> bool:
-    return config.method.credit in NEEDS_PRM or config.method.estimator == "implicit-value"
-
-
-def needs_reference(config: RunConfig) -> bool:
-    return needs_prm(config) or config.train.beta > 0 or config.train.beta_in_reward > 0
-
-
-def pass_limits(config: RunConfig) -> PassLimits:
-    return PassLimits(config.train.per_device_train_batch_size, config.train.max_tokens_per_pass)
 
 
 def gather_evidence(

@@ -1,0 +1,157 @@
+"""What each turn earned, in one of four forms.
+
+A new credit method is a function on `Evidence` and one line in `CREDITS`. The equations live in
+`turnwise.credit`; here they are only put together.
+
+Axes: `B` dialogues, `K` turns, `T` tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from turnwise.advantages import leave_one_out
+from turnwise.arrays import turn_sum
+from turnwise.credit import (
+    dirichlet_weights,
+    max_return_normalised,
+    mix_with_uniform,
+    robust_batch_scale,
+    signed_turn_weights,
+    turn_logits_mean_times_global_length,
+    turn_logits_sum,
+    turn_logits_sum_over_length_power,
+    turn_weights,
+    uniform_weights,
+    without_last_token,
+)
+from turnwise.errors import ConfigError
+from turnwise.training.config import MethodConfig
+from turnwise.training.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class OutcomeOnly:
+    """The whole dialogue earned its outcome; turns are not told apart."""
+
+
+@dataclass(frozen=True)
+class TurnWeights:
+    """Each turn earned its share of the outcome."""
+
+    weight_BK: Tensor  # >= 0, each row sums to 1
+
+
+@dataclass(frozen=True)
+class TurnRewards:
+    """Each turn earned a reward of its own."""
+
+    reward_BK: Tensor
+    is_learned: bool  # from a PRM: subject to trust
+
+
+@dataclass(frozen=True)
+class TokenRewards:
+    """Each token earned a reward of its own, from a PRM."""
+
+    reward_BT: Tensor
+
+
+Credit = OutcomeOnly | TurnWeights | TurnRewards | TokenRewards
+
+
+def _trajectory(evidence: Evidence, method: MethodConfig) -> Credit:
+    return OutcomeOnly()
+
+
+def _uniform(evidence: Evidence, method: MethodConfig) -> Credit:
+    return TurnWeights(uniform_weights(evidence.is_turn_BK))
+
+
+def _random(evidence: Evidence, method: MethodConfig) -> Credit:
+    weight_BK = dirichlet_weights(
+        evidence.is_turn_BK,
+        alpha=method.dirichlet_alpha,
+        seed=evidence.seed,
+        step=evidence.step,
+        dialogue_key_B=evidence.dialogue_key_B,
+    )
+    return TurnWeights(weight_BK)
+
+
+def _prime(evidence: Evidence, method: MethodConfig) -> Credit:
+    return TokenRewards(_token_rewards(evidence, method, "prime"))
+
+
+def _itpo(evidence: Evidence, method: MethodConfig) -> Credit:
+    reward_BT = _token_rewards(evidence, method, "itpo")
+    return TurnRewards(turn_sum(reward_BT, evidence.turn_of_token_BT, evidence.num_turns), True)
+
+
+def _itpo_norm(evidence: Evidence, method: MethodConfig) -> Credit:
+    reward_BT = _token_rewards(evidence, method, "itpo-norm")
+    if method.scale == "max_return":
+        one_shard_B = torch.zeros_like(evidence.group_B)
+        reward_BT = max_return_normalised(reward_BT, evidence.turn_of_token_BT, one_shard_B)
+    reward_BK = turn_sum(reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
+    logit_BK = _logits(reward_BK, evidence, method)
+    scale: Tensor | float = 1.0
+    if method.scale == "batch_std":
+        scale = robust_batch_scale(logit_BK, evidence.is_turn_BK, evidence.is_valid_B)
+    if method.blame == "signed":
+        centred_B = leave_one_out(evidence.outcome_B, evidence.group_B, evidence.is_valid_B)
+        weight_BK = signed_turn_weights(
+            logit_BK,
+            evidence.is_turn_BK,
+            centred_B,
+            scale=scale,
+            temperature=method.weight_temperature,
+        )
+    else:
+        weight_BK = turn_weights(
+            logit_BK, evidence.is_turn_BK, scale=scale, temperature=method.weight_temperature
+        )
+    if method.trust_mix:
+        weight_BK = mix_with_uniform(
+            weight_BK, evidence.is_turn_BK, trust=evidence.needs_prm("itpo-norm").gate
+        )
+    return TurnWeights(weight_BK)
+
+
+def _token_rewards(evidence: Evidence, method: MethodConfig, name: str) -> Tensor:
+    reward_BT = evidence.needs_prm(name).token_reward_BT
+    if method.drop_last_token:
+        return without_last_token(reward_BT, evidence.length_B, budget=evidence.budget_tokens)
+    return reward_BT
+
+
+def _logits(reward_BK: Tensor, evidence: Evidence, method: MethodConfig) -> Tensor:
+    if method.logits == "sum":
+        return turn_logits_sum(reward_BK)
+    if method.logits == "sum_over_length_power":
+        return turn_logits_sum_over_length_power(
+            reward_BK, evidence.length_BK, power=method.length_power
+        )
+    return turn_logits_mean_times_global_length(reward_BK, evidence.length_BK)
+
+
+def _oracle(evidence: Evidence, method: MethodConfig) -> Credit:
+    if evidence.oracle_BK is None:
+        raise ConfigError("credit oracle needs a task that knows the exact credit of each turn")
+    return TurnRewards(evidence.oracle_BK, False)
+
+
+CREDITS: dict[str, Callable[[Evidence, MethodConfig], Credit]] = {
+    "trajectory": _trajectory,
+    "uniform": _uniform,
+    "random": _random,
+    "prime": _prime,
+    "itpo": _itpo,
+    "itpo-norm": _itpo_norm,
+    "oracle": _oracle,
+}
+
+# Methods whose credit the implicit PRM gives.
+NEEDS_PRM = frozenset({"prime", "itpo", "itpo-norm"})

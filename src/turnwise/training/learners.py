@@ -1,0 +1,33 @@
+"""The models of a run: one base, and what learns on it."""
+
+from dataclasses import dataclass
+
+from turnwise.backends.protocol import Learner, Sampler, Scorer
+from turnwise.training.config import RunConfig
+from turnwise.training.credits import NEEDS_PRM
+from turnwise.training.prm import ImplicitPrm, PassLimits
+
+
+@dataclass
+class Learners:
+    """What a step works with; `sampler` is replaced when the policy has moved."""
+
+    policy: Learner
+    reference: Scorer
+    prm: ImplicitPrm | None
+    sampler: Sampler  # of the policy as last published
+
+
+def needs_prm(config: RunConfig) -> bool:
+    """Whether the run's method reads the implicit PRM."""
+    return config.method.credit in NEEDS_PRM or config.method.estimator == "implicit-value"
+
+
+def needs_reference(config: RunConfig) -> bool:
+    """Whether a step needs the reference's log-probabilities."""
+    return needs_prm(config) or config.train.beta > 0 or config.train.beta_in_reward > 0
+
+
+def pass_limits(config: RunConfig) -> PassLimits:
+    """How much of a step goes through a model at once."""
+    return PassLimits(config.train.per_device_train_batch_size, config.train.max_tokens_per_pass)
