@@ -21,7 +21,8 @@ VALUES = {value for _, values in say.TOPICS.values() for value in values}
 
 
 def topics(**knobs: object) -> Topics:
-    settled = settle("clarify", PRESETS, "credit-hard", knobs)
+    """credit-hard with bookings that list values, unless told otherwise."""
+    settled = settle("clarify", PRESETS, "credit-hard", {"booking": "listed", **knobs})
     return RuleTask("clarify", "credit-hard", TopicsGame(settled), settled.outcome_noise)
 
 
@@ -48,6 +49,29 @@ def ideal(scenario: TopicsScenario) -> Policy:
         return " ".join(["book", *heard(conversation)])
 
     return policy
+
+
+def test_a_booking_of_what_was_told_holds_it_and_guesses_nothing() -> None:
+    task = topics(booking="told", outcome_noise="none")
+    for seed in range(50):
+        scenario = task.scenario(seed)
+        texts = [wrong(scenario, turn) if turn % 2 else right(scenario, turn) for turn in range(8)]
+        conversation, ending = play(task, scenario, scripted([*texts, "book it"]), seed)
+        assert ending is Ending.TASK_DONE
+        missed = sum(topic in say.TOPICS for topic in scenario.order[1::2])
+        assert task.outcome(scenario, conversation, seed).score == pytest.approx(1 - missed / 6)
+        # Nothing but the wrong questions costs anything, a sixth each.
+        credit = task.oracle(scenario, conversation, seed)
+        cost = [-(turn % 2) / 6 * (t in say.TOPICS) for turn, t in enumerate(scenario.order)]
+        assert credit == pytest.approx([*cost, 0.0])
+
+
+def test_a_list_is_no_booking_where_the_booking_holds_what_was_told() -> None:
+    task = topics(booking="told")
+    scenario = task.scenario(0)
+    conversation, ending = play(task, scenario, ideal(scenario), 0)
+    assert ending is Ending.FAREWELL
+    assert task.outcome(scenario, conversation, 0).score == 0.0
 
 
 def test_words_are_plain_and_a_value_names_its_topic() -> None:

@@ -57,6 +57,7 @@ QUESTIONS: tuple[str, ...] = (
 )
 
 TOPIC_QUESTION = "which {slot} ?"  # one wording, so that one word is the whole decision
+TOLD = "it"  # "book it": everything that was told
 NOTHING = "nothing"  # a booking of one who was told nothing: "book nothing"
 
 # The user's phrasings.
@@ -70,7 +71,7 @@ PUZZLED = "sorry ?"
 FAREWELL = "bye ."
 
 TOPIC_OPENINGS: tuple[str, ...] = ("i plan a trip .", "help me with a trip .")
-TOPIC_TURNS: tuple[str, ...] = ("now about the {topic} .", "next , the {topic} .")
-TOPIC_ANSWERS: tuple[str, ...] = ("{value} .", "{value} , please .")
-TOPIC_NO_PREFERENCE: tuple[str, ...] = ("no preference .", "any is fine .")
+TOPIC_TURNS: tuple[str, ...] = ("now the {topic} .", "next the {topic} .")
+TOPIC_ANSWERS: tuple[str, ...] = ("{value} .", "{value} please .")
+TOPIC_NO_PREFERENCE: tuple[str, ...] = ("no preference .", "any .")
 TOPIC_END = "that is all ."

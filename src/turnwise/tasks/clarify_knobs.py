@@ -18,8 +18,8 @@ class ClarifyKnobs:
     max_turns: int = 6  # assistant turns, the booking included
     mishear_rate: float = 0.0  # of a question that the user does not understand ("sorry ?")
     outcome_noise: OutcomeNoise = "none"  # "bernoulli": the score is drawn with mean recall
-    bad_question_rate: float = 0.6  # the demonstrator asks about anything, not what matters
-    early_booking_rate: float = 0.15  # the demonstrator books before a turn, whatever it knows
+    bad_question_rate: float = 0.75  # the demonstrator asks about anything, not what matters
+    early_booking_rate: float = 0.25  # the demonstrator books before a turn, whatever it knows
 
     # Form mode: a kind is known at once, some of the slots matter.
     kinds: int = 6
@@ -34,6 +34,9 @@ class ClarifyKnobs:
     # Topics mode: topics come one after another, one attribute of each matters.
     topics: int = 6
     distractors: int = 2  # topics of which nothing matters
+    # "listed": the assistant repeats each value. "told": it says "book it" and the booking holds
+    # what the user said, so that only the questions decide and no copying error blurs the credit.
+    booking: Literal["listed", "told"] = "listed"
 
     def __post_init__(self) -> None:
         for name in ("mishear_rate", "bad_question_rate", "early_booking_rate", "vague_rate"):
@@ -94,6 +97,7 @@ PRESETS: dict[str, ClarifyKnobs] = {
         mode="topics",
         max_turns=9,
         outcome_noise="bernoulli",
+        booking="told",
         bad_question_rate=1.0,
         early_booking_rate=0.0,
     ),

@@ -73,8 +73,8 @@ class TopicsGame:
             return state
         turn = state.turn
         state = replace(state, turn=turn + 1, answer=None, is_puzzled=False)
-        booking = booked(text)
-        if booking is not None and all(w in _OWNER or w == say.NOTHING for w in booking):
+        booking = self._booking(text, state)
+        if booking is not None:
             return replace(state, booking=booking)
         if turn >= len(scenario.order):
             return replace(state, is_gone=True)
@@ -86,6 +86,13 @@ class TopicsGame:
             return state
         value = dict(scenario.wishes)[topic]
         return replace(state, answer=value, told=(*state.told, (topic, value)))
+
+    def _booking(self, text: str, state: TopicsState) -> tuple[str, ...] | None:
+        booking = booked(text)
+        if self.knobs.booking == "told":
+            return tuple(value for _, value in state.told) if booking == (say.TOLD,) else None
+        is_list = booking is not None and all(w in _OWNER or w == say.NOTHING for w in booking)
+        return booking if is_list else None
 
     def reply(self, scenario: TopicsScenario, state: TopicsState, key: tuple[Key, ...]) -> Reply:
         if state.booking is not None:
@@ -113,14 +120,16 @@ class TopicsGame:
     def value(self, scenario: TopicsScenario, state: TopicsState) -> float:
         """V = (told + guess · missed + (1 − m + m · guess) · to come) / topics.
 
-        m is the mishear rate; guess = 1/4 is the chance that a value never said is right. Before
-        the user's last word a booking is never best; after it only a booking is.
+        m is the mishear rate; guess is the chance that a value never said is right: 1/4 where the
+        assistant lists values, 0 where the booking holds what was told. Before the user's last word
+        a booking is never best; after it only a booking is.
         """
         if state.booking is not None or state.is_gone or state.turn >= self.max_turns:
             return self.recall(scenario, state)
         to_come = sum(topic in self.topics for topic in scenario.order[state.turn :])
         missed = self.knobs.topics - to_come - len(state.told)
-        mishear, guess = self.knobs.mishear_rate, 1 / _NUM_VALUES
+        mishear = self.knobs.mishear_rate
+        guess = 0.0 if self.knobs.booking == "told" else 1 / _NUM_VALUES
         expected = (1 - mishear + mishear * guess) * to_come
         return (len(state.told) + guess * missed + expected) / self.knobs.topics
 
@@ -137,6 +146,8 @@ class TopicsGame:
         key = (*key, state.turn)
         is_early = bool(state.told) and happens(self.knobs.early_booking_rate, *key, "early")
         if state.turn >= len(scenario.order) or is_early:
+            if self.knobs.booking == "told":
+                return f"book {say.TOLD}"
             return " ".join(["book", *([value for _, value in state.told] or [say.NOTHING])])
         topic = scenario.order[state.turn]
         is_bad = topic not in self.topics or happens(self.knobs.bad_question_rate, *key, "bad")
