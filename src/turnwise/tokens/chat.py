@@ -5,10 +5,13 @@ Everything between two sampled messages is cut out of the template once, around 
 tokenised piece by piece, so the ids of a dialogue only ever grow at the end.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
+
+import jinja2
 
 from turnwise.conversation import Conversation, Message
 from turnwise.conversation.messages import to_openai
@@ -61,8 +64,8 @@ class TemplateReport:
 class ChatFormat:
     """A tokenizer's chat template, taken apart.
 
-    Raises TemplateError when it is first used if the tokenizer has no template, the template drops
-    or rewrites content, or rendering n messages is not a prefix of rendering n + 1.
+    Raises TemplateError when it is first used if the tokenizer has no template, or the template
+    drops or rewrites content; `check` looks before.
     """
 
     tokenizer: ChatTokenizer
@@ -128,45 +131,76 @@ class ChatFormat:
 
     def _markup_around(self, replies: Sequence[Message]) -> tuple[tuple[int, ...], ...]:
         """Ids before, between and after the bodies of replies with these roles."""
-        before = [Message("user", "a"), Message("assistant", "b")]
+        said = [Message("user", "a"), Message("assistant", _MARK)]
         marked = [
             Message(reply.role, _MARK, reply.name, (), reply.tool_call_id) for reply in replies
         ]
-        shorter, longer = (
-            self._render(before, prompt=False),
-            self._render([*before, *marked], prompt=True),
-        )
-        if not longer.startswith(shorter):
-            raise TemplateError(
-                "the chat template is not prefix-preserving: rendering 2 messages gives "
-                f"{shorter!r}, which is no prefix of rendering {len(before) + len(marked)}: "
-                f"{longer!r}; use a template that only appends"
-            )
-        parts = longer[len(shorter) :].split(_MARK)
+        tail = _split(self._render(said, prompt=False), "assistant")[1]
+        _, *parts = self._render([*said, *marked], prompt=True).split(_MARK)
         if len(parts) != len(replies) + 1:
             raise TemplateError(
-                f"the chat template shows {len(parts) - 1} of {len(replies)} replies of roles "
-                f"{[reply.role for reply in replies]}; use a template that shows each once"
+                f"the chat template shows {len(parts)} of {len(replies) + 1} messages of roles "
+                f"{['assistant', *(reply.role for reply in replies)]}; use a template that shows "
+                "each once"
             )
-        return tuple(self._encode(part) for part in parts)
+        if not parts[0].startswith(tail):
+            raise TemplateError(
+                "the chat template is not prefix-preserving: an assistant message is followed by "
+                f"{tail!r}, but by {parts[0]!r} once it is answered; use a template that only "
+                "appends"
+            )
+        return tuple(self._encode(part) for part in (parts[0].removeprefix(tail), *parts[1:]))
 
     def check(self) -> TemplateReport:
         """The prefix test, before anything is sampled.
 
-        Raises TemplateError if the template is missing or does not preserve prefixes. Dropping
+        Raises TemplateError if the template is missing or rewrites earlier messages. Dropping
         earlier thinking alone is reported: the ids of a dialogue here keep it all the same.
         """
-        self.continuation([Message("user", "a")], is_closed=True)
-        thought = [Message("user", "a"), Message("assistant", "<think>\nb\n</think>\n\nc")]
-        longer = self._render([*thought, Message("user", "d")], prompt=False)
-        keeps_thinking = longer.startswith(self._render(thought, prompt=False))
+        answers = ("b", "<think>\nb\n</think>\n\nc")
+        kept = [self._keeps(Message("assistant", answer)) for answer in answers]
+        keeps_thinking = all(kept)
         lines = ["chat template: prefix-preserving"]
         if not keeps_thinking:
-            lines.append(
-                "chat template: drops the thinking of earlier turns when a message is added; "
-                "training keeps the sampled tokens, so serve with a template that keeps them too"
-            )
-        return TemplateReport(keeps_thinking, tuple(lines))
+            lines = [
+                "chat template: prefix-preserving but for thinking: that of earlier turns is "
+                "dropped when a message is added; training keeps the sampled tokens, so serve with "
+                "a template that keeps them too"
+            ]
+        return TemplateReport(keeps_thinking, (*lines, *self._seams()))
+
+    def _keeps(self, answer: Message) -> bool:
+        """Whether an answer stays as it was shown when a message follows; False: but for thinking.
+
+        Raises TemplateError if anything else changes.
+        """
+        said = [Message("user", "a"), answer]
+        shorter = self._render(said, prompt=False)
+        longer = self._render([*said, Message("user", "d")], prompt=False)
+        if longer.startswith(shorter):
+            return True
+        if _without_thinking(longer).startswith(_without_thinking(shorter)):
+            return False
+        raise TemplateError(
+            f"the chat template is not prefix-preserving: rendering 2 messages gives {shorter!r}, "
+            f"which is no prefix of rendering 3: {longer!r}; use a template that only appends"
+        )
+
+    def _seams(self) -> list[str]:
+        """A line if a conversation tokenised piece by piece has other ids than tokenised whole."""
+        said = [Message("user", "a b"), Message("assistant", "c d"), Message("user", "e f")]
+        pieces = (
+            *self.opening(tuple(said[:1])),
+            *self.message(said[1].content),
+            *self.continuation(said[2:], is_closed=True).token_ids,
+        )
+        whole = self._encode(self._render(said, prompt=True))
+        if pieces == whole:
+            return []
+        return [
+            f"tokenizer: a dialogue has {len(pieces)} tokens piece by piece and {len(whole)} as a "
+            "whole; the policy is trained and must be served piece by piece"
+        ]
 
     def _render(self, conversation: Sequence[Message], *, prompt: bool) -> str:
         if not self.tokenizer.chat_template:
@@ -174,14 +208,25 @@ class ChatFormat:
                 "expected a tokenizer with a chat template, found none; use an instruction-tuned "
                 "model, or put a chat_template.jinja beside its tokenizer"
             )
-        return str(
-            self.tokenizer.apply_chat_template(
-                to_openai(tuple(conversation)), tokenize=False, add_generation_prompt=prompt
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    to_openai(tuple(conversation)), tokenize=False, add_generation_prompt=prompt
+                )
             )
-        )
+        except jinja2.TemplateError as error:
+            raise TemplateError(
+                f"the chat template refuses messages of roles "
+                f"{[message.role for message in conversation]}: {error}; use a template that "
+                "knows them, or conversations without them"
+            ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+
+def _without_thinking(text: str) -> str:
+    return re.sub(r"<think>.*?</think>\s*", "", text, flags=re.DOTALL)
 
 
 def _split(text: str, role: str) -> tuple[str, str]:
