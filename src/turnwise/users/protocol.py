@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from turnwise.conversation import Conversation, Ending, Message
+from turnwise.errors import SpeakerError
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,13 @@ class Reply:
 
     message: Message | None = None
     ending: Ending | None = None
+
+    def __post_init__(self) -> None:
+        if self.message is None and self.ending is None:
+            raise SpeakerError(
+                "expected a message, an ending or both as a reply, got neither; to close the "
+                "dialogue in silence give Reply(ending=Ending.TASK_DONE)"
+            )
 
 
 class User(Protocol):
