@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import transformers
 
 from turnwise.backends import AdapterSpec
 from turnwise.backends.loading import load_backend
-from turnwise.backends.local import LocalBackend
+from turnwise.backends.local import LocalBackend, LocalLearner
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
 from turnwise.cli.settings import load_config
 from turnwise.conversation import Conversation
@@ -197,9 +198,20 @@ def tiny_directory(config: RunConfig, task: AnyTask, observer: Observer) -> Path
         f"warm start: {sum(p.numel() for p in raw.parameters()) / 1e6:.1f} M parameters, "
         f"{loss:.3f} nats per assistant token after {warm.epochs} epochs"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_folder_atomically(path, learner.export)
+    _export(learner, path)
     return path
+
+
+def _export(learner: LocalLearner, path: Path) -> None:
+    """Several runs may warm-start the same model at once: each writes its own, the first stays."""
+    own = path.with_name(f"{path.name}-{os.getpid()}")
+    replace_folder_atomically(own, learner.export)
+    try:
+        own.rename(path)
+    except OSError:
+        if not (path / "config.json").is_file():
+            raise
+        shutil.rmtree(own)
 
 
 def cache_directory() -> Path:

@@ -68,12 +68,15 @@ def train(
     """
     observer = observer or Silent()
     config = resolved(config)
-    folder = open_run_folder(config.output_dir, exists=exists)
-    if not folder.is_new:
-        _check_same_settings(folder, config)
+    if exists != "overwrite":
+        folder = open_run_folder(config.output_dir, exists=exists)
+        if not folder.is_new:
+            _check_same_settings(folder, config)
+    assembly = assemble(config, observer)
+    if exists == "overwrite":  # what is there goes when nothing can be refused any more
+        folder = open_run_folder(config.output_dir, exists=exists)
     folder.write_config(config.model_dump())
     folder.write_env(config.seed)
-    assembly = assemble(config, observer)
     learners = learners_of(assembly)
     examiner = _Examiner(assembly, folder)
     loop = train_loop(
