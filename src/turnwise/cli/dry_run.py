@@ -30,7 +30,7 @@ def dry_run(config: RunConfig) -> DryRun:
     sampler = learners_of(assembly).sampler
     played, failures = asyncio.run(play(assembly.stage, sampler, probe))
     seconds = time.monotonic() - start_s
-    numbers = dialogue_metrics(played, failures)
+    numbers = dialogue_metrics(played, num_failed=len(failures))
     lines = [
         *to_toml(config.model_dump()).splitlines(),
         "",

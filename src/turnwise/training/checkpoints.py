@@ -10,12 +10,11 @@ import json
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from turnwise.advantages import JudgedTurns
 from turnwise.backends.protocol import Learner
+from turnwise.backends.storage import load_tensors, save_tensors
 from turnwise.credit import Trust
 from turnwise.errors import CheckpointError
 from turnwise.records import RunFolder, replace_folder_atomically
@@ -29,7 +28,8 @@ _KEEP = 2  # the newest may turn out corrupt on a failing disk
 def save_checkpoint(folder: RunFolder, step: int, learners: Learners) -> None:
     """Saves step `step` and removes all but the newest two checkpoints.
 
-    Raises RunFolderError if the system refuses (full disk): earlier checkpoints stay as they are.
+    Raises CheckpointError or RunFolderError if the system refuses (full disk): earlier checkpoints
+    stay as they are.
     """
 
     def write(path: Path) -> None:
@@ -37,7 +37,7 @@ def save_checkpoint(folder: RunFolder, step: int, learners: Learners) -> None:
         state: dict[str, object] = {"step": step}
         if learners.prm is not None:
             learners.prm.learner.save(path / "prm")
-            save_file(_prm_tensors(learners.prm), path / "prm_state.safetensors")
+            save_tensors(path / "prm_state.safetensors", _prm_tensors(learners.prm))
             state["prm"] = _prm_state(learners.prm)
         (path / "state.json").write_text(json.dumps(state), encoding="utf-8")
         manifest = {str(file.relative_to(path)): _sha256(file) for file in _files(path)}
@@ -129,9 +129,9 @@ def _prm_state(prm: ImplicitPrm) -> dict[str, object]:
 
 def _prm_tensors(prm: ImplicitPrm) -> dict[str, Tensor]:
     out = {
-        "history.before": prm.history.before_NK.contiguous(),
-        "history.is_turn": prm.history.is_turn_NK.contiguous(),
-        "history.outcome": prm.history.outcome_N.contiguous(),
+        "history.before": prm.history.before_NK,
+        "history.is_turn": prm.history.is_turn_NK,
+        "history.outcome": prm.history.outcome_N,
     }
     for i, judged in enumerate(prm.replay):
         parts = {
@@ -143,15 +143,12 @@ def _prm_tensors(prm: ImplicitPrm) -> dict[str, Tensor]:
             "outcome": judged.outcome_B,
             "group": judged.group_B,
         }
-        out |= {f"replay.{i}.{name}": part.contiguous() for name, part in parts.items()}
+        out |= {f"replay.{i}.{name}": part for name, part in parts.items()}
     return out
 
 
 def _restore_prm(prm: ImplicitPrm, state: dict[str, object], path: Path) -> None:
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})") from error
+    tensors = load_tensors(path)
     bias, accuracy = state["bias"], state["trust"]
     assert isinstance(bias, dict) and (accuracy is None or isinstance(accuracy, float))
     prm.bias = Bias(**bias)

@@ -110,7 +110,9 @@ class PrmConfig(Section):
     bias_learning_rate: Positive = 0.01
     max_grad_norm: Positive = 10.0
     passes: Count = 1
-    mini_batch: Count = Field(16, description="dialogues of one PRM step")
+    mini_batch: Count = Field(
+        16, description="dialogues of one PRM step; shuffled: whole groups, at least one"
+    )
     shuffle: bool = Field(True, description="by whole groups, seeded")
     bias: Literal["learned", "none"] = "learned"
     trust: bool = Field(True, description="False: the gate g is 1 from the start")

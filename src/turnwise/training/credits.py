@@ -92,9 +92,6 @@ def _itpo(evidence: Evidence, method: MethodConfig) -> Credit:
 
 def _itpo_norm(evidence: Evidence, method: MethodConfig) -> Credit:
     reward_BT = _token_rewards(evidence, method, "itpo-norm")
-    if method.scale == "max_return":
-        one_shard_B = torch.zeros_like(evidence.group_B)
-        reward_BT = max_return_normalised(reward_BT, evidence.turn_of_token_BT, one_shard_B)
     reward_BK = turn_sum(reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
     logit_BK = _logits(reward_BK, evidence, method)
     scale: Tensor | float = 1.0
@@ -123,7 +120,10 @@ def _itpo_norm(evidence: Evidence, method: MethodConfig) -> Credit:
 def _token_rewards(evidence: Evidence, method: MethodConfig, name: str) -> Tensor:
     reward_BT = evidence.needs_prm(name).token_reward_BT
     if method.drop_last_token:
-        return without_last_token(reward_BT, evidence.length_B, budget=evidence.budget_tokens)
+        reward_BT = without_last_token(reward_BT, evidence.length_B, budget=evidence.budget_tokens)
+    if method.scale == "max_return":
+        one_shard_B = torch.zeros_like(evidence.group_B)
+        reward_BT = max_return_normalised(reward_BT, evidence.turn_of_token_BT, one_shard_B)
     return reward_BT
 
 

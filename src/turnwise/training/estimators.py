@@ -40,6 +40,8 @@ from turnwise.training.evidence import Evidence
 # What a credit was worth, advantage_BT before scaling.
 Estimator = Callable[[Credit, Evidence, MethodConfig], Tensor]
 
+_IMPLICIT_VALUE = "with estimator implicit-value"
+
 
 def rloo_outcome(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
     """Outcome and penalty over those of the siblings, on every turn alike, BT."""
@@ -130,21 +132,30 @@ def _rloo_tokens(credit: Credit, evidence: Evidence, method: MethodConfig) -> Te
     return loo_total(return_BT, evidence.written_BT, evidence.group_B, evidence.is_valid_B)
 
 
-def _implicit_value(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
-    prm = evidence.needs_prm("with estimator implicit-value")
-    is_turn_BK, shared = evidence.is_turn_BK, (evidence.group_B, evidence.is_valid_B)
+def values_before_turns(evidence: Evidence, method: MethodConfig) -> Tensor:
+    """value_BK in [0, 1]: the PRM's chance of success before each turn, 0 where no turn is.
+
+    Raises ConfigError if the run has no PRM.
+    """
+    prm = evidence.needs_prm(_IMPLICIT_VALUE)
     if method.calibration == "per_turn":
         calibration = fit_turn_calibration(prm.history, bias=float(prm.bias_B.mean()))
-        value_BK = calibration.values(prm.turn_sum_BK, is_turn_BK)
-    else:
-        value_BK = implicit_values(prm.turn_sum_BK, is_turn_BK, prm.bias_B[:, None])
+        return calibration.values(prm.turn_sum_BK, evidence.is_turn_BK)
+    return implicit_values(prm.turn_sum_BK, evidence.is_turn_BK, prm.bias_B[:, None])
+
+
+def _implicit_value(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
+    is_turn_BK, shared = evidence.is_turn_BK, (evidence.group_B, evidence.is_valid_B)
+    value_BK = values_before_turns(evidence, method)
     is_compared_B = evidence.is_valid_B
     if method.value_offset == "group":
         value_BK = group_offset_values(value_BK, evidence.outcome_B, is_turn_BK, *shared)
         is_compared_B = has_siblings(*shared)
     turn_lambda = method.turn_lambda
     if method.trust_mix:
-        turn_lambda = lambda_under_trust(turn_lambda, trust=prm.gate)
+        turn_lambda = lambda_under_trust(
+            turn_lambda, trust=evidence.needs_prm(_IMPLICIT_VALUE).gate
+        )
     advantage_BK = implicit_value_advantages(
         value_BK,
         evidence.outcome_B,

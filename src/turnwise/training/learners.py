@@ -23,9 +23,9 @@ def needs_prm(config: RunConfig) -> bool:
     return config.method.credit in NEEDS_PRM or config.method.estimator == "implicit-value"
 
 
-def needs_reference(config: RunConfig) -> bool:
-    """Whether a step needs the reference's log-probabilities."""
-    return needs_prm(config) or config.train.beta > 0 or config.train.beta_in_reward > 0
+def needs_kl(config: RunConfig) -> bool:
+    """Whether leaving the reference costs something, in the loss or in the turn rewards."""
+    return config.train.beta > 0 or config.train.beta_in_reward > 0
 
 
 def pass_limits(config: RunConfig) -> PassLimits:

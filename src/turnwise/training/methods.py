@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from turnwise.advantages import (
+    calibration_gap,
     loo_turn_index,
     mix_by_trust,
     reward_to_go,
@@ -29,8 +30,15 @@ from turnwise.training.credits import (
     TurnRewards,
     TurnWeights,
 )
-from turnwise.training.estimators import ESTIMATORS, Estimator, public_code, rloo_outcome
+from turnwise.training.estimators import (
+    ESTIMATORS,
+    Estimator,
+    public_code,
+    rloo_outcome,
+    values_before_turns,
+)
 from turnwise.training.evidence import Evidence
+from turnwise.training.metrics import by_turn
 
 
 def token_advantages(evidence: Evidence, method: MethodConfig) -> Tensor:
@@ -75,6 +83,19 @@ def turn_credit(evidence: Evidence, method: MethodConfig, name: str) -> Tensor:
     if isinstance(credit, TurnRewards):
         return credit.reward_BK
     return turn_sum(credit.reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
+
+
+def credit_metrics(evidence: Evidence, method: MethodConfig) -> dict[str, float]:
+    """Mean credit of turn k by the run's own method, and how far implicit values were off."""
+    credit_BK = turn_credit(evidence, method, method.credit)
+    out = by_turn(f"credit/{method.credit}/turn/", credit_BK, evidence.is_turn_BK)
+    if method.estimator == "implicit-value":
+        value_BK = values_before_turns(evidence, method)
+        gap_K = calibration_gap(
+            value_BK, evidence.outcome_B, evidence.is_turn_BK, evidence.is_valid_B
+        )
+        out |= {f"prm/calibration_gap/{k}": gap for k, gap in enumerate(gap_K) if gap is not None}
+    return out
 
 
 def _kl_advantage(evidence: Evidence, method: MethodConfig) -> Tensor:

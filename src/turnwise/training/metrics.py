@@ -9,7 +9,6 @@ from torch import Tensor
 
 from turnwise.arrays import turn_sum
 from turnwise.conversation import Trajectory
-from turnwise.rollouts import Failure
 from turnwise.training.evidence import Evidence
 
 
@@ -29,10 +28,11 @@ class Clock:
         return time.monotonic() - self._start
 
 
-def dialogue_metrics(
-    trajectories: Sequence[Trajectory], failures: Sequence[Failure]
-) -> dict[str, float]:
-    """Outcomes, lengths and endings of the dialogues that were played."""
+def dialogue_metrics(trajectories: Sequence[Trajectory], *, num_failed: int) -> dict[str, float]:
+    """Outcomes, lengths and endings of the dialogues that were played; at least one.
+
+    num_failed: those in which a speaker failed.
+    """
     scores = [t.outcome.score for t in trajectories if t.outcome.score is not None]
     score_N = torch.tensor(scores or [float("nan")], dtype=torch.float64)
     count = len(trajectories)
@@ -43,7 +43,7 @@ def dialogue_metrics(
         "turns/truncated_frac": sum(t.ending.is_truncated for t in trajectories) / count,
         "turns/cut_frac": _cut_share(trajectories),
         "tokens/mean": sum(t.usage.completion_tokens for t in trajectories) / count,
-        "user/errors": float(len(failures)),
+        "user/errors": float(num_failed),
         "dialogues": float(count),
         "dialogues/not_judged": float(count - len(scores)),
         "group/zero_variance_frac": _zero_variance_share(trajectories),
@@ -54,7 +54,18 @@ def dialogue_metrics(
     for trajectory in trajectories:
         for name, value in trajectory.outcome.parts.items():
             parts.setdefault(name, []).append(value)
-    return out | {f"outcome/{name}": sum(v) / len(v) for name, v in sorted(parts.items())}
+    out |= {f"outcome/{name}": sum(v) / len(v) for name, v in sorted(parts.items())}
+    return out | _turn_rewards(trajectories)
+
+
+def _turn_rewards(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Mean of each named reward that the task gave to turn k."""
+    found: dict[str, list[float]] = {}
+    for trajectory in trajectories:
+        for k, turn in enumerate(trajectory.turns):
+            for name, value in turn.rewards.items():
+                found.setdefault(f"turns/reward/{name}/{k}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
 def _cut_share(trajectories: Sequence[Trajectory]) -> float:
@@ -79,13 +90,19 @@ def turn_mean(value_BT: Tensor, evidence: Evidence) -> Tensor:
     return sum_BK / evidence.length_BK.clamp(min=1)
 
 
+def by_turn(prefix: str, value_BK: Tensor, is_turn_BK: Tensor) -> dict[str, float]:
+    """Mean of a turn's quantity over the dialogues that have turn k, as `{prefix}{k}`."""
+    return {
+        f"{prefix}{k}": float(value_BK[is_turn_BK[:, k], k].mean())
+        for k in range(value_BK.shape[1])
+        if bool(is_turn_BK[:, k].any())
+    }
+
+
 def advantage_metrics(evidence: Evidence, advantage_BT: Tensor) -> dict[str, float]:
-    """Size of the advantage by turn index, and how many groups could not be compared."""
-    advantage_BK = turn_mean(advantage_BT.abs(), evidence)
-    out = {}
-    for k in range(evidence.num_turns):
-        of_turn = advantage_BK[evidence.is_turn_BK[:, k], k]
-        out[f"turns/advantage_abs/{k}"] = float(of_turn.mean()) if len(of_turn) else 0.0
+    """Size of the advantage by turn index, and how many dialogues could not be compared."""
+    size_BK = turn_mean(advantage_BT.abs(), evidence)
     siblings = torch.bincount(evidence.group_B)
-    out["group/too_small"] = float((siblings == 1).sum())
-    return out
+    return by_turn("turns/advantage_abs/", size_BK, evidence.is_turn_BK) | {
+        "group/too_small": float((siblings == 1).sum())
+    }

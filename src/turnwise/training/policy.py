@@ -32,7 +32,7 @@ class PolicyStep:
 
     batch: TurnBatch
     advantage_BT: Tensor
-    logp_reference_BT: Tensor | None  # None: no KL in the loss
+    logp_reference_BT: Tensor | None  # at the policy's temperature; None: no KL, in loss or metrics
     group_B: Tensor
 
 
@@ -78,7 +78,12 @@ def update_policy(
         stats = learner.optim_step(config.learning_rate)
         sums.loss.append(loss_sum)
         sums.grad_norm.append(stats.grad_norm)
-    return sums.metrics()
+    metrics = sums.metrics()
+    if data.logp_reference_BT is not None:
+        metrics["kl/reference"] = sums.kl_reference / max(sums.tokens, 1)
+    if config.entropy_coef > 0:
+        metrics["entropy"] = sums.entropy / max(sums.tokens, 1)
+    return metrics
 
 
 class _Sums:
@@ -97,8 +102,6 @@ class _Sums:
             "policy/grad_norm": float(np.mean(self.grad_norm)),
             "policy/clip_frac": self.clipped / tokens,
             "kl/rollout_vs_train": self.kl_behaviour / tokens,
-            "kl/reference": self.kl_reference / tokens,
-            "entropy": self.entropy / tokens,
         }
 
 
@@ -136,15 +139,16 @@ def _loss(
         _count(sums, logp_BT.detach(), behaviour_BT, batch.written_BT.to(to), clip)
         if data.logp_reference_BT is not None:
             reference_BT = data.logp_reference_BT[rows, :width].to(to)
-            total = total + kl_objective(
-                logp_BT,
-                reference_BT,
-                weight,
-                kl_coef=config.beta,
-                estimator=_KL[config.kl_estimator],
-            )
             kl_BT = kl_k3(logp_BT.detach(), reference_BT)
             sums.kl_reference += float(kl_BT[batch.written_BT.to(to)].sum())
+            if config.beta > 0:
+                total = total + kl_objective(
+                    logp_BT,
+                    reference_BT,
+                    weight,
+                    kl_coef=config.beta,
+                    estimator=_KL[config.kl_estimator],
+                )
         return total
 
     return loss

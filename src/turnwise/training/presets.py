@@ -74,6 +74,19 @@ def resolved(config: RunConfig) -> RunConfig:
 
 _BASELINE = {"itpo": "loo_turn_index", "prime": "loo_total", "oracle": "own_turn"}
 
+# Redistribution needs weights; an outcome alone has one advantage, which is loo_total's at turn 1.
+_OF_WEIGHTS = ("redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo")
+_OF_REWARDS = ("loo_turn_index", "loo_total", "own_turn", "masked_rloo")
+_BASELINES = {
+    "trajectory": ("redistribute", "loo_total", "masked_rloo"),
+    "uniform": _OF_WEIGHTS,
+    "random": _OF_WEIGHTS,
+    "itpo-norm": _OF_WEIGHTS,
+    "itpo": _OF_REWARDS,
+    "oracle": _OF_REWARDS,
+    "prime": ("loo_total", "masked_rloo"),
+}
+
 
 def _with_defaults(section: Part, values: dict[str, object]) -> Part:
     """The section with `values` for the keys that were not given."""
@@ -83,23 +96,40 @@ def _with_defaults(section: Part, values: dict[str, object]) -> Part:
 
 
 def _check(config: RunConfig) -> None:
-    method, train = config.method, config.train
-    if train.num_generations < 2 and method.estimator in ("rloo", "grpo"):
+    _check_siblings(config)
+    _check_estimator(config)
+    _check_baseline(config.method)
+    _check_kl(config)
+    rollout, train = config.rollout, config.train
+    if rollout.max_turn_tokens > rollout.max_conversation_tokens:
+        raise ConfigError(
+            f"rollout.max_turn_tokens ({rollout.max_turn_tokens}) is larger than "
+            f"rollout.max_conversation_tokens ({rollout.max_conversation_tokens}); lower it"
+        )
+    if train.num_mini_batches > train.num_problems:
+        raise ConfigError(
+            f"train.num_mini_batches ({train.num_mini_batches}) splits whole groups, but there are "
+            f"only {train.num_problems} (train.num_problems)"
+        )
+
+
+def _check_siblings(config: RunConfig) -> None:
+    method, siblings = config.method, config.train.num_generations
+    if siblings < 2 and method.estimator in ("rloo", "grpo"):
         raise ConfigError(
             f"estimator {method.estimator} compares siblings and needs train.num_generations >= 2, "
-            f"got {train.num_generations}; raise it, or use estimator implicit-value with "
+            f"got {siblings}; raise it, or use estimator implicit-value with "
             'method.value_offset = "none"'
         )
-    if train.num_generations < 2 and method.value_offset == "group":
+    if siblings < 2 and method.value_offset == "group":
         raise ConfigError(
             'method.value_offset = "group" needs train.num_generations >= 2, got '
-            f'{train.num_generations}; set method.value_offset = "none"'
+            f'{siblings}; set method.value_offset = "none"'
         )
-    if train.beta > 0 and train.beta_in_reward > 0:
-        raise ConfigError(
-            f"expected one of train.beta ({train.beta}) and train.beta_in_reward "
-            f"({train.beta_in_reward}) to be 0: the KL would count twice"
-        )
+
+
+def _check_estimator(config: RunConfig) -> None:
+    method = config.method
     if method.estimator == "implicit-value":
         if method.credit not in ("trajectory", "itpo", "itpo-norm"):
             raise ConfigError(
@@ -119,16 +149,39 @@ def _check(config: RunConfig) -> None:
         )
     if method.estimator == "grpo" and method.credit in ("prime", "oracle"):
         raise ConfigError(
-            f"estimator grpo is not defined for credit {method.credit}: dense rewards have no "
-            "single group std; use rloo"
+            f"method.estimator = grpo is not defined for method.credit = {method.credit}: dense "
+            "rewards have no single group std; use rloo"
         )
-    if config.rollout.max_turn_tokens > config.rollout.max_conversation_tokens:
+
+
+def _check_baseline(method: MethodConfig) -> None:
+    """Of rloo alone: a baseline that the credit's form does not know would be ignored."""
+    if method.estimator != "rloo":
+        return
+    allowed = _BASELINES[method.credit]
+    if method.baseline not in allowed:
         raise ConfigError(
-            f"rollout.max_turn_tokens ({config.rollout.max_turn_tokens}) is larger than "
-            f"rollout.max_conversation_tokens ({config.rollout.max_conversation_tokens}); lower it"
+            f'method.baseline = "{method.baseline}" is not defined for method.credit = '
+            f"{method.credit}; expected one of {', '.join(allowed)}, or auto"
         )
-    if train.num_mini_batches > train.num_problems:
+    sources = (method.coef_outcome, method.coef_prm if method.credit != "trajectory" else 0.0)
+    if method.baseline == "masked_rloo" and not any(sources):
         raise ConfigError(
-            f"train.num_mini_batches ({train.num_mini_batches}) splits whole groups, but there are "
-            f"only {train.num_problems} (train.num_problems)"
+            'method.baseline = "masked_rloo" has nothing to learn from: with method.credit = '
+            f"{method.credit}, method.coef_outcome = {method.coef_outcome} and method.coef_prm = "
+            f"{method.coef_prm} every reward counts 0; raise one of the coefficients"
+        )
+
+
+def _check_kl(config: RunConfig) -> None:
+    train = config.train
+    if train.beta > 0 and train.beta_in_reward > 0:
+        raise ConfigError(
+            f"expected one of train.beta ({train.beta}) and train.beta_in_reward "
+            f"({train.beta_in_reward}) to be 0: the KL would count twice"
+        )
+    if train.beta_in_reward > 0 and config.method.baseline == "masked_rloo":
+        raise ConfigError(
+            f"train.beta_in_reward = {train.beta_in_reward} is read by no part of the published "
+            'arithmetic (method.baseline = "masked_rloo"); use train.beta, or another baseline'
         )

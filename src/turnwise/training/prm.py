@@ -27,6 +27,7 @@ from turnwise.losses import (
 from turnwise.tokens import TurnBatch, microbatches
 from turnwise.training.config import PrmConfig
 from turnwise.training.evidence import PrmScores
+from turnwise.training.metrics import by_turn
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,23 @@ class ImplicitPrm:
         return logp_BT, bias_B
 
     def _mini_batches(self, judged: Judged, step: int, number: int) -> Iterator[Tensor]:
-        """Rows of each optimizer step, cut from a seeded order of whole groups."""
-        order_B = torch.arange(len(judged.group_B))
-        if self.config.shuffle:
-            random = np.random.default_rng([self.seed, step, number, 1])
-            rank = torch.from_numpy(random.permutation(int(judged.group_B.max()) + 1))
-            order_B = torch.argsort(rank[judged.group_B], stable=True)
-        yield from torch.split(order_B, self.config.mini_batch)
+        """Rows of each optimizer step.
+
+        Shuffled: whole groups in a seeded order, as many as fit but at least one, so that siblings
+        are compared under the same weights. Otherwise rows as they come, groups split or not.
+        """
+        if not self.config.shuffle:
+            yield from torch.split(torch.arange(len(judged.group_B)), self.config.mini_batch)
+            return
+        random = np.random.default_rng([self.seed, step, number, 1])
+        rows: list[int] = []
+        for group in random.permutation(int(judged.group_B.max()) + 1).tolist():
+            siblings = (judged.group_B == group).nonzero()[:, 0].tolist()
+            if rows and len(rows) + len(siblings) > self.config.mini_batch:
+                yield torch.tensor(rows)
+                rows = []
+            rows += siblings
+        yield torch.tensor(rows)
 
     def _learn(self, judged: Judged) -> list[tuple[Tensor, Tensor]]:
         """One optimizer step on mean BCE. Returns each pass's rows and log-probs before it."""
@@ -219,14 +230,9 @@ class ImplicitPrm:
     def _turn_metrics(self, judged: Judged, reward_BT: Tensor) -> dict[str, float]:
         turn_of_token_BT = judged.batch.turn_of_token_BT
         reward_BK = turn_sum(reward_BT, turn_of_token_BT)
-        count_BK = turn_sum(torch.ones_like(reward_BT), turn_of_token_BT)
-        out = {}
-        for k in range(reward_BK.shape[1]):
-            reward_N = reward_BK[count_BK[:, k] > 0, k]
-            out[f"prm/turn_drift/{k}"] = float(reward_N.mean()) if len(reward_N) else 0.0
-        rewards = reward_BK[count_BK > 0]
-        out["prm/turn_reward_var"] = float(rewards.var(unbiased=False))
-        return out
+        is_turn_BK = turn_length(turn_of_token_BT) > 0
+        variance = float(reward_BK[is_turn_BK].var(unbiased=False))
+        return by_turn("prm/turn_drift/", reward_BK, is_turn_BK) | {"prm/turn_reward_var": variance}
 
     def _remember(self, judged: Judged, z_B: Tensor, turn_sum_BK: Tensor) -> None:
         ordered = order_accuracy(z_B, judged.outcome_B, judged.group_B, judged.is_valid_B)

@@ -21,8 +21,8 @@ from turnwise.training.evidence import (
     length_penalties,
     outcomes,
 )
-from turnwise.training.learners import Learners, needs_reference, pass_limits
-from turnwise.training.methods import token_advantages
+from turnwise.training.learners import Learners, needs_kl, pass_limits
+from turnwise.training.methods import credit_metrics, token_advantages
 from turnwise.training.metrics import (
     Clock,
     advantage_metrics,
@@ -58,7 +58,7 @@ async def training_step(
         stage, learners.sampler, plans(config, step), policy_version=step
     )
     judged = [trajectory for trajectory in trajectories if is_trainable(trajectory)]
-    metrics = dialogue_metrics(trajectories, failures) | clock.lap("time/rollout")
+    metrics = dialogue_metrics(trajectories, num_failed=len(failures)) | clock.lap("time/rollout")
     if not judged:
         return StepResult(metrics, trajectories, failures, judged)
 
@@ -66,25 +66,24 @@ async def training_step(
     if config.train.rescore_behaviour:
         logp_BT = learners.policy.logp(batch, temperature=config.rollout.temperature)
         batch = replace(batch, logp_behaviour_BT=logp_BT)
-    logp_reference_BT = learners.reference.logp(batch) if needs_reference(config) else None
+    reference = _reference(learners, config, batch)
+    metrics |= clock.lap("time/reference")
     outcome_B, group_B = outcomes(judged), group_index(judged)
     scores = None
     if learners.prm is not None:
-        assert logp_reference_BT is not None
+        assert reference.plain_BT is not None
         scores, prm_metrics = learners.prm.update(
-            Judged(batch, logp_reference_BT, outcome_B, group_B), step
+            Judged(batch, reference.plain_BT, outcome_B, group_B), step
         )
-        metrics |= prm_metrics
-    metrics |= clock.lap("time/credit")
+        metrics |= {**prm_metrics, **clock.lap("time/prm")}
 
-    evidence = gather_evidence(stage, config, step, judged, batch, scores, logp_reference_BT)
+    evidence = gather_evidence(stage, config, step, judged, batch, scores, reference.tempered_BT)
     advantage_BT = token_advantages(evidence, config.method)
-    metrics |= advantage_metrics(evidence, advantage_BT)
+    metrics |= advantage_metrics(evidence, advantage_BT) | credit_metrics(evidence, config.method)
+    metrics |= clock.lap("time/credit")
     metrics |= update_policy(
         learners.policy,
-        PolicyStep(
-            batch, advantage_BT, logp_reference_BT if config.train.beta > 0 else None, group_B
-        ),
+        PolicyStep(batch, advantage_BT, reference.tempered_BT, group_B),
         config.train,
         temperature=config.rollout.temperature,
         budget_tokens=config.rollout.max_conversation_tokens,
@@ -97,6 +96,26 @@ async def training_step(
     return StepResult(
         metrics, trajectories, failures, judged, evidence, turn_mean(advantage_BT, evidence)
     )
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Log-probabilities of a step's tokens under the reference; None: nobody asks."""
+
+    plain_BT: Tensor | None  # for the PRM, at temperature 1
+    tempered_BT: Tensor | None  # for the KL, at the temperature of policy and sampler
+
+
+def _reference(learners: Learners, config: RunConfig, batch: TurnBatch) -> _Reference:
+    """One pass; two only where PRM and KL are both on and the temperature is not 1."""
+    temperature, plain_BT = config.rollout.temperature, None
+    if learners.prm is not None:
+        plain_BT = learners.reference.logp(batch)
+        if temperature == 1.0:
+            return _Reference(plain_BT, plain_BT)
+    if not needs_kl(config):
+        return _Reference(plain_BT, None)
+    return _Reference(plain_BT, learners.reference.logp(batch, temperature=temperature))
 
 
 def plans(config: RunConfig, step: int) -> list[Plan]:
