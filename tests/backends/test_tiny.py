@@ -24,9 +24,14 @@ def ids_of(messages: list[tuple[str, str]], generation_prompt: bool = False) -> 
 
 @given(text=st.text(max_size=40))
 @settings(deadline=None)
-def test_any_text_is_written_and_read_back(text: str) -> None:
+def test_any_text_is_written_and_read_back_but_for_one_leading_space(text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
-    assert TOKENIZER.decode(TOKENIZER.encode(text), skip_special_tokens=True) == text
+    read = TOKENIZER.decode(TOKENIZER.encode(text), skip_special_tokens=True)
+    assert read == text.removeprefix(" ")
+
+
+def test_a_word_is_the_same_token_at_the_start_and_inside() -> None:
+    assert TOKENIZER.encode("day which day")[::2] == TOKENIZER.encode("day day")
 
 
 @given(

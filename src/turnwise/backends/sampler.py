@@ -76,7 +76,7 @@ class BatchedSampler:
         self.slots = slots
         self._activate = activate or (lambda: None)
         self._cache: SlotCache | Recompute = SlotCache(causal) if keeps_cache else Recompute(causal)
-        self._dialogues: dict[int, _Dialogue] = {}  # by slot
+        self._dialogues: dict[int, _Dialogue] = {}  # by slot; slots 0..n-1, without gaps
         self._sessions: dict[str, _Dialogue] = {}
         self._waiting: list[_Writing] = []
         self._writing: list[_Writing] = []
@@ -110,7 +110,7 @@ class BatchedSampler:
         """The dialogue is over: its slot is free for another."""
         dialogue = self._sessions.pop(session, None)
         if dialogue is not None and not dialogue.busy:
-            del self._dialogues[dialogue.slot]
+            self._vacate(dialogue.slot)
         elif dialogue is not None:
             dialogue.session = None  # freed when its message is complete
 
@@ -272,7 +272,7 @@ class BatchedSampler:
 
     def _free_slot(self) -> int | None:
         if len(self._dialogues) < self.slots:
-            return next(slot for slot in range(self.slots) if slot not in self._dialogues)
+            return len(self._dialogues)
         idle = [dialogue for dialogue in self._dialogues.values() if not dialogue.busy]
         if not idle:
             return None
@@ -286,7 +286,21 @@ class BatchedSampler:
     def _leave(self, dialogue: _Dialogue) -> None:
         dialogue.busy, dialogue.last_used = False, self._passes
         if dialogue.session is None:
-            del self._dialogues[dialogue.slot]
+            self._vacate(dialogue.slot)
+
+    @torch.inference_mode()
+    def _vacate(self, slot: int) -> None:
+        """Free a slot; the last dialogue moves into it.
+
+        Without gaps, a pass over every dialogue reads the caches where they are, with no copy.
+        """
+        del self._dialogues[slot]
+        last = len(self._dialogues)
+        if slot != last:
+            moved = self._dialogues.pop(last)
+            self._cache.move(last, slot, len(moved.cached))
+            moved.slot = slot
+            self._dialogues[slot] = moved
 
 
 def _rows_that_fit(lengths: Sequence[int], max_tokens: int) -> int:

@@ -95,6 +95,12 @@ class SlotCache:
         for layer in self._layers:
             layer.capacity = (self._slots, self._positions)
 
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one slot over another."""
+        for layer in self._layers:
+            for stored in layer.stored:
+                stored[target, :, :length] = stored[source, :, :length]
+
     def logits(
         self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]
     ) -> Tensor:
@@ -153,7 +159,12 @@ class Recompute:
         self._ids: dict[int, list[int]] = {}
 
     def clear(self) -> None:
+        """Forget every dialogue."""
         self._ids = {}
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of one slot over another."""
+        self._ids[target] = self._ids.get(source, [])[:length]
 
     def logits(
         self, slots: Sequence[int], tokens: Sequence[Sequence[int]], starts: Sequence[int]
