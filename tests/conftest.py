@@ -1,0 +1,19 @@
+"""What holds for every test: no network, one thread, a cache of its own."""
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports a model library
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that tests start
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURNWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
