@@ -65,11 +65,11 @@ def tiny_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTo
 def tiny_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
-    hidden_size: int = 256,
+    hidden_size: int = 192,
     num_layers: int = 2,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A Qwen3-shaped model for the tokenizer, about 1.7 M parameters at the default size.
+    """A Qwen3-shaped model for the tokenizer, about 1 M parameters at the default size.
 
     hidden_size: a multiple of 64 (heads of width 32, two query heads on each key head).
     seed: the same seed gives the same weights; the global random state is left as it was.
@@ -81,7 +81,7 @@ def tiny_model(
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=3 * hidden_size,
+        intermediate_size=10 * hidden_size // 3,
         num_hidden_layers=num_layers,
         num_attention_heads=heads,
         num_key_value_heads=heads // 2,

@@ -34,7 +34,7 @@ class ModelConfig(Section):
     lora_rank: Count = 16
     lora_alpha: Positive = 32.0
     gradient_checkpointing: bool = False
-    hidden_size: Count = Field(256, description="tiny only: width, a multiple of 64")
+    hidden_size: Count = Field(192, description="tiny only: width, a multiple of 64")
     num_layers: Count = Field(2, description="tiny only")
     vocab_size: Count = Field(1024, description="tiny only: upper limit of the tokenizer")
 
@@ -43,7 +43,7 @@ class WarmStartConfig(Section):
     """Supervised learning on the task's noisy demonstrations before training; tiny only."""
 
     demonstrations: Count = 4000
-    epochs: Count = 2
+    epochs: Count = 4
     learning_rate: Positive = 3e-3
     batch_size: Count = 16
     seed: int = 0
