@@ -56,7 +56,9 @@ QUESTIONS: tuple[str, ...] = (
     "and the {slot} ?",
 )
 
-TOPIC_QUESTION = "which {slot} ?"  # one wording, so that one word is the whole decision
+# One wording, so that one word is the whole decision; it stands right behind the topic, so that a
+# model learns a question for each topic and not first one question for all of them.
+TOPIC_QUESTION = "which {topic} {slot} ?"
 TOLD = "it"  # "book it": everything that was told
 NOTHING = "nothing"  # a booking of one who was told nothing: "book nothing"
 

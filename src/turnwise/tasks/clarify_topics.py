@@ -152,7 +152,7 @@ class TopicsGame:
         topic = scenario.order[state.turn]
         is_bad = topic not in self.topics or happens(self.knobs.bad_question_rate, *key, "bad")
         attribute = pick(say.ATTRIBUTES, *key, "any") if is_bad else say.TOPICS[topic][0]
-        return say.TOPIC_QUESTION.format(slot=attribute)
+        return say.TOPIC_QUESTION.format(topic=topic, slot=attribute)
 
     def secrets(self, scenario: TopicsScenario) -> tuple[str, ...]:
         return tuple(value for _, value in scenario.wishes)
