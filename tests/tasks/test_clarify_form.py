@@ -28,8 +28,9 @@ SLOT_OF = {value: slot for slot, values in say.SLOTS.items() for value in values
 
 
 def form(preset: str = "medium", **knobs: object) -> Form:
-    """The task, with chance only where a test asks for it."""
+    """The task, with chance only where a test asks for it, and bookings that list values."""
     calm: dict[str, object] = {"vague_rate": 0.0, "mishear_rate": 0.0, "change_rate": 0.0}
+    calm |= {"booking": "listed"}
     return as_published(preset, {**calm, **knobs})
 
 
@@ -59,6 +60,8 @@ def ideal(task: Form, scenario: FormScenario, seed: int) -> Conversation:
         if missing and len(assistant_texts(conversation)) + 1 < task.max_turns:
             return f"which {missing[0]} ?"
         guesses = [say.SLOTS[slot][0] for slot in missing]
+        if isinstance(task.game, FormGame) and task.game.knobs.booking == "told":
+            return "book it"
         return " ".join(["book", *known.values(), *guesses])
 
     return play(task, scenario, policy, seed)[0]

@@ -97,7 +97,7 @@ class FormGame:
         if state.booking is not None or state.is_gone:
             return state
         state = replace(state, turn=state.turn + 1, slot=None)
-        booking = self._booking(text)
+        booking = self._booking(text, state)
         if booking is not None:
             return replace(state, booking=booking)
         state = self._answer(scenario, state, asked(text, self.slots), key)
@@ -105,8 +105,10 @@ class FormGame:
             return replace(state, is_gone=True)
         return self._maybe_change(state, key)
 
-    def _booking(self, text: str) -> tuple[str, ...] | None:
+    def _booking(self, text: str, state: FormState) -> tuple[str, ...] | None:
         booking = booked(text)
+        if self.knobs.booking == "told":
+            return tuple(dict(state.told).values()) if booking == (say.TOLD,) else None
         known = {value for slot in self.slots for value in self.values(slot)} | {say.NOTHING}
         return booking if booking is not None and known.issuperset(booking) else None
 
@@ -190,7 +192,7 @@ class FormGame:
             self.max_turns - state.turn,
             vague_rate=self.knobs.vague_rate,
             mishear_rate=self.knobs.mishear_rate,
-            guess=1 / self.knobs.values,
+            guess=0.0 if self.knobs.booking == "told" else 1 / self.knobs.values,
         )
 
     def entropy(self, scenario: FormScenario, state: FormState) -> float:
@@ -209,6 +211,8 @@ class FormGame:
         is_bad = happens(self.knobs.bad_question_rate, *key, "bad")
         is_early = bool(told) and happens(self.knobs.early_booking_rate, *key, "early")
         if state.turn + 1 >= self.max_turns or is_early or not (open_slots or is_bad):
+            if self.knobs.booking == "told":
+                return f"book {say.TOLD}"
             return " ".join(["book", *(told.values() or [say.NOTHING])])
         unheard = [slot for slot in self.slots if slot not in told]
         slot = pick(unheard if is_bad else open_slots, *key, "slot")

@@ -18,6 +18,9 @@ class ClarifyKnobs:
     max_turns: int = 6  # assistant turns, the booking included
     mishear_rate: float = 0.0  # of a question that the user does not understand ("sorry ?")
     outcome_noise: OutcomeNoise = "none"  # "bernoulli": the score is drawn with mean recall
+    # "listed": the assistant repeats each value. "told": it says "book it" and the booking holds
+    # what the user said, so that only the questions decide and no copying error blurs the credit.
+    booking: Literal["listed", "told"] = "listed"
     bad_question_rate: float = 0.75  # the demonstrator asks about anything, not what matters
     early_booking_rate: float = 0.25  # the demonstrator books before a turn, whatever it knows
 
@@ -34,9 +37,6 @@ class ClarifyKnobs:
     # Topics mode: topics come one after another, one attribute of each matters.
     topics: int = 6
     distractors: int = 2  # topics of which nothing matters
-    # "listed": the assistant repeats each value. "told": it says "book it" and the booking holds
-    # what the user said, so that only the questions decide and no copying error blurs the credit.
-    booking: Literal["listed", "told"] = "listed"
 
     def __post_init__(self) -> None:
         for name in ("mishear_rate", "bad_question_rate", "early_booking_rate", "vague_rate"):
@@ -81,7 +81,7 @@ PRESETS: dict[str, ClarifyKnobs] = {
         bad_question_rate=0.9,
         early_booking_rate=0.3,
     ),
-    "medium": ClarifyKnobs(vague_rate=0.15),
+    "medium": ClarifyKnobs(vague_rate=0.15, patience=3, booking="told"),
     "hard": ClarifyKnobs(
         max_turns=9,
         kinds=8,
