@@ -29,8 +29,7 @@ def training_records(
     stage: Stage[S], config: RunConfig, step: int, result: StepResult
 ) -> list[Record]:
     """The step's dialogues with credit and advantage; those left out of learning have neither."""
-    rest = [t for t in result.trajectories if t not in result.judged]
-    records = [Record(t, step, "train", {}, ()) for t in rest]
+    records = _not_judged(result.trajectories, step, "train")
     if result.evidence is None or result.advantage_BK is None:
         return records
     credit = _credit_by_name(stage, config, result.evidence, result.judged)
@@ -45,10 +44,14 @@ def evaluation_records(
     step: int,
     split: Split,
 ) -> list[Record]:
-    """Evaluated dialogues with the credit that the run's PRM, as it is now, gives their turns."""
+    """Evaluated dialogues with the credit that the run's PRM, as it is now, gives their turns.
+
+    Those that could not be judged come first and have none.
+    """
     judged = [t for t in trajectories if is_trainable(t)]
+    records = _not_judged(trajectories, step, split)
     if not judged:
-        return [Record(t, step, split, {}, ()) for t in trajectories]
+        return records
     batch = turn_batch(judged)
     scores, reference_BT = None, None
     if learners.prm is not None:
@@ -60,7 +63,11 @@ def evaluation_records(
         reference_BT = learners.reference.logp(batch)
     evidence = gather_evidence(stage, config, step, judged, batch, scores, reference_BT)
     credit = _credit_by_name(stage, config, evidence, judged)
-    return _rows(judged, step, split, credit, None)
+    return records + _rows(judged, step, split, credit, None)
+
+
+def _not_judged(trajectories: Sequence[Trajectory], step: int, split: Split) -> list[Record]:
+    return [Record(t, step, split, {}, ()) for t in trajectories if not is_trainable(t)]
 
 
 def _credit_by_name(

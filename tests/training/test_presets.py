@@ -1,0 +1,188 @@
+"""What a preset sets, what it leaves alone, and which settings make no sense together."""
+
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from turnwise.errors import ConfigError
+from turnwise.training.config import PresetName, RunConfig
+from turnwise.training.presets import resolved
+
+Keys = dict[str, dict[str, object]]
+
+
+def config(keys: Keys) -> RunConfig:
+    return RunConfig.model_validate(keys)
+
+
+def one(key: str, value: object) -> Keys:
+    section, name = key.split(".")
+    return {section: {name: value}}
+
+
+@pytest.mark.parametrize("preset", get_args(PresetName))
+@pytest.mark.parametrize("credit", ["trajectory", "itpo", "itpo-norm", "prime"])
+def test_what_is_resolved_is_not_resolved_further(preset: str, credit: str) -> None:
+    done = resolved(config({"method": {"preset": preset, "credit": credit}}))
+    assert resolved(done) == done
+    again = RunConfig.model_validate(done.model_dump(exclude_none=True))  # as config.toml holds it
+    assert resolved(again) == done
+    assert done.method.baseline != "auto"
+    assert done.prm.scores != "auto"
+
+
+def test_the_default_preset_is_the_defaults() -> None:
+    plain, done = RunConfig(), resolved(RunConfig())
+    assert done.train == plain.train
+    kept = {"baseline", "scores"}  # the two that are spelled out
+    for section in ("method", "prm"):
+        expected = getattr(plain, section).model_dump(exclude=kept)
+        assert getattr(done, section).model_dump(exclude=kept) == expected
+
+
+def test_a_preset_leaves_what_was_given() -> None:
+    keys: Keys = {
+        "method": {"preset": "public-code", "weight_temperature": 0.7, "scaling": "rms"},
+        "prm": {"mini_batch": 8},
+        "train": {"divisor": "tokens"},
+    }
+    done = resolved(config(keys))
+    assert (done.method.weight_temperature, done.method.scaling) == (0.7, "rms")
+    assert (done.prm.mini_batch, done.train.divisor) == (8, "tokens")
+    assert (done.method.baseline, done.prm.trust) == ("masked_rloo", False)
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("default", ("batch_std", "direct", True, "rms", 0.1, "learned", 16, "tokens", 4e-5)),
+        ("paper", ("none", "to_go", False, "rms", 0.0, "none", 4, "tokens", 5e-5)),
+        (
+            "public-code",
+            ("max_return", "to_go", False, "shift", 0.1, "none", 4, "per_dialogue_mean", 5e-5),
+        ),
+    ],
+)
+def test_the_columns_of_the_methods_page(preset: str, expected: tuple[object, ...]) -> None:
+    done = resolved(config(one("method.preset", preset)))
+    method, prm = done.method, done.prm
+    assert (
+        method.scale,
+        method.redistribution,
+        method.trust_mix,
+        method.scaling,
+        method.scaling_floor,
+        prm.bias,
+        prm.mini_batch,
+        done.train.divisor,
+        method.length_penalty,
+    ) == expected
+    published = preset != "default"
+    assert (prm.trust, prm.shuffle, prm.replay == 0) == (not published, not published, published)
+
+
+def test_values_that_saw_the_outcome_are_never_a_baseline() -> None:
+    done = resolved(config(one("method.estimator", "implicit-value")))
+    assert done.prm.scores == "prequential"
+    keys = one("method.estimator", "implicit-value") | one("prm.scores", "post")
+    with pytest.raises(ConfigError, match=r"prm\.scores"):
+        resolved(config(keys))
+
+
+def several(*pairs: tuple[str, object]) -> Keys:
+    keys: Keys = {}
+    for key, value in pairs:
+        section, name = key.split(".")
+        keys.setdefault(section, {})[name] = value
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("pairs", "key"),
+    [
+        ([("train.num_generations", 1)], "train.num_generations"),
+        (
+            [("train.num_generations", 1), ("method.estimator", "grpo")],
+            "train.num_generations",
+        ),
+        (
+            [("train.num_generations", 1), ("method.estimator", "implicit-value")],
+            "method.value_offset",
+        ),
+        ([("train.beta", 0.1), ("train.beta_in_reward", 0.1)], "train.beta_in_reward"),
+        (
+            [
+                ("train.beta", 0.0),
+                ("train.beta_in_reward", 0.1),
+                ("method.preset", "public-code"),
+            ],
+            "train.beta_in_reward",
+        ),
+        (
+            [("method.estimator", "implicit-value"), ("method.credit", "uniform")],
+            "method.credit",
+        ),
+        ([("method.preset", "public-code"), ("method.estimator", "grpo")], "method.estimator"),
+        ([("method.estimator", "grpo"), ("method.credit", "prime")], "method.credit"),
+        ([("method.credit", "itpo"), ("method.baseline", "redistribute")], "method.baseline"),
+        ([("method.credit", "prime"), ("method.baseline", "own_turn")], "method.baseline"),
+        (
+            [("method.credit", "trajectory"), ("method.baseline", "loo_turn_index")],
+            "method.baseline",
+        ),
+        (
+            [("method.credit", "trajectory"), ("method.baseline", "masked_rloo")],
+            "method.coef_outcome",
+        ),
+        ([("method.preset", "public-code"), ("method.coef_prm", 0.0)], "method.coef_prm"),
+        ([("rollout.max_turn_tokens", 1000)], "rollout.max_conversation_tokens"),
+        ([("train.num_mini_batches", 17)], "train.num_problems"),
+    ],
+)
+def test_settings_that_make_no_sense_together_are_refused_by_name(
+    pairs: list[tuple[str, object]], key: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolved(config(several(*pairs)))
+    assert key in str(caught.value)
+
+
+def test_one_dialogue_a_scenario_works_without_siblings() -> None:
+    pairs = [
+        ("train.num_generations", 1),
+        ("method.estimator", "implicit-value"),
+        ("method.value_offset", "none"),
+    ]
+    assert resolved(config(several(*pairs))).train.num_generations == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("method.weight_temperature", 0.0),
+        ("method.weight_temperature", -1.0),
+        ("method.dirichlet_alpha", 0.0),
+        ("method.turn_discount", 1.1),
+        ("method.turn_discount", -0.1),
+        ("method.turn_lambda", 1.1),
+        ("method.length_power", -0.1),
+        ("method.length_power", 1.5),
+        ("method.scaling_floor", -0.1),
+        ("method.length_penalty", -1e-5),
+        ("prm.beta", 0.0),
+        ("prm.beta", -0.1),
+        ("prm.mini_batch", 0),
+        ("train.dual_clip", 1.0),
+        ("train.epsilon", 0.0),
+        ("train.num_generations", 0),
+        ("rollout.temperature", 0.0),
+        ("eval.num_scenarios", 0),
+        ("method.credit", "itpo_norm"),
+        ("train.steps", 10),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_its_key(key: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(one(key, value))
+    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
