@@ -333,7 +333,9 @@ def learning_curve(method: Method, seed: int, *, steps: int = STEPS) -> Iterator
     generator = torch.Generator().manual_seed(seed)
     permutation = torch.randperm(NUM_CUES, generator=generator)
     policy = Model()
-    reward_model = RewardModel(policy, method.prm, generator) if method.prm else None
+    # Its own generator: where the gate stays closed, the dialogues are those of `trajectory`.
+    own_generator = torch.Generator().manual_seed(10_000 + seed)
+    reward_model = RewardModel(policy, method.prm, own_generator) if method.prm else None
     optimizer = torch.optim.Adam(policy.parameters(), lr=POLICY_RATE, fused=True)
     nothing_BK, no_turns = torch.zeros(B, K), fit_turn_calibration(JudgedTurns.none(), bias=0.0)
     for _ in range(steps):
