@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 # Freed blocks go back at once, so that the peak is what was needed and not what was kept.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
 SETTINGS = {
     "vocab_size": 32000,
     "hidden_size": 640,
