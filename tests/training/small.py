@@ -10,12 +10,16 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.protocol import StepStats
 from turnwise.conversation import Trajectory
+from turnwise.evaluation import evaluate, summary
+from turnwise.records import RunFolder
 from turnwise.rollouts import Stage, play
 from turnwise.tasks import Scenario
 from turnwise.tokens import turn_batch
 from turnwise.training.config import RunConfig
 from turnwise.training.evidence import group_index, outcomes
 from turnwise.training.learners import Learners, needs_prm, pass_limits
+from turnwise.training.loop import train_loop
+from turnwise.training.observer import Observer, Silent
 from turnwise.training.presets import resolved
 from turnwise.training.prm import ImplicitPrm, Judged
 from turnwise.training.step import StepResult, plans, training_step
@@ -93,3 +97,24 @@ def judged(config: RunConfig, step: int = 1) -> Judged:
     batch = turn_batch(played)
     logp_reference_BT = backend(config.seed).reference().logp(batch)
     return Judged(batch, logp_reference_BT, outcomes(played), group_index(played))
+
+
+def looped(
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    on: Stage[Scenario] | None = None,
+    observer: Observer | None = None,
+    of: Learners | None = None,
+) -> Learners:
+    """The loop with held-out evaluations, from the folder's newest checkpoint if it has one."""
+    of, on = of or learners(config), on or stage()
+
+    async def examine(now: Learners, step: int) -> Mapping[str, float]:
+        played = await evaluate(
+            stage(), now.sampler, num_scenarios=config.eval.num_scenarios, policy_version=step
+        )
+        return summary(played)
+
+    asyncio.run(train_loop(on, of, config, folder, evaluate=examine, observer=observer or Silent()))
+    return of
