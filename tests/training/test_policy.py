@@ -14,7 +14,7 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.protocol import Loss, StepStats
 from turnwise.tokens import TurnBatch
 from turnwise.training.config import TrainConfig
-from turnwise.training.policy import PolicyStep, update_policy
+from turnwise.training.policy import PolicyStep, scheduled_learning_rate, update_policy
 from turnwise.training.prm import PassLimits
 
 WHOLE = PassLimits(100, 10**6)
@@ -226,3 +226,10 @@ def test_the_share_of_clipped_tokens_is_counted() -> None:
     assert clipped_share(1.21) == 1.0
     assert clipped_share(0.81) == 0.0
     assert clipped_share(0.79) == 1.0
+
+
+def test_a_linear_rate_falls_to_nothing_and_a_constant_one_stays() -> None:
+    linear = TrainConfig(learning_rate=0.4, max_steps=4, lr_scheduler_type="linear")
+    rates = [scheduled_learning_rate(linear, step) for step in (1, 2, 3, 4)]
+    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert scheduled_learning_rate(TrainConfig(learning_rate=0.4), 7) == 0.4

@@ -46,13 +46,14 @@ __all__ = [
 
 # Held-out dialogues kept with their text and credit for the report.
 _SHOWN_DIALOGUES = 32
-# What may differ when a run is resumed: none of these changes a step that was already made.
-_MAY_CHANGE: dict[str, bool | set[str]] = {
-    "output_dir": True,
-    "num_threads": True,
-    "train": {"max_steps", "save_steps", "save_trajectories_steps"},
-    "eval": {"every"},
-}
+
+
+def _may_change(config: RunConfig) -> dict[str, bool | set[str]]:
+    """What may differ when a run is resumed: none of these changes a step that was made."""
+    train = {"max_steps", "save_steps", "save_trajectories_steps"}
+    if config.train.lr_scheduler_type == "linear":
+        train.remove("max_steps")  # it set the learning rate of every step
+    return {"output_dir": True, "num_threads": True, "train": train, "eval": {"every"}}
 
 
 def train(
@@ -91,8 +92,9 @@ def train(
 def _check_same_settings(folder: RunFolder, config: RunConfig) -> None:
     if not folder.config.is_file():
         return
-    before = load_config(folder.config).model_dump(exclude=_MAY_CHANGE)
-    now = config.model_dump(exclude=_MAY_CHANGE)
+    may_change = _may_change(config)
+    before = load_config(folder.config).model_dump(exclude=may_change)
+    now = config.model_dump(exclude=may_change)
     changed = [
         f"{section}.{key}" if isinstance(value, dict) else section
         for section, value in now.items()

@@ -133,6 +133,9 @@ class TrainConfig(Section):
     num_generations: Count = Field(8, description="siblings of each scenario (G)")
     num_mini_batches: Count = Field(1, description="optimizer steps of an iteration")
     learning_rate: Positive = 1e-3
+    lr_scheduler_type: Literal["constant", "linear"] = Field(
+        "constant", description="linear: falls from learning_rate to 0 over max_steps"
+    )
     weight_decay: NotNegative = 0.0
     max_grad_norm: Positive = 1.0
     epsilon: Positive = 0.2

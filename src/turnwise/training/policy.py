@@ -52,7 +52,7 @@ def update_policy(
     advantage is 0 everywhere stay in it. noise: (seed, step), orders the groups.
     Returns means over the optimizer steps, weighted by tokens where they are per token.
     """
-    sums = _Sums()
+    sums, rate = _Sums(), scheduled_learning_rate(config, noise[1])
     for rows in _mini_batches(data.group_B, config.num_mini_batches, noise):
         part = data.batch.rows(rows)
         divisor = loss_divisor(
@@ -75,7 +75,7 @@ def update_policy(
             loss_sum += out["loss"]
             if "entropy" in out:
                 sums.entropy += out["entropy"] * batch.num_written
-        stats = learner.optim_step(config.learning_rate)
+        stats = learner.optim_step(rate)
         sums.loss.append(loss_sum)
         sums.grad_norm.append(stats.grad_norm)
     metrics = sums.metrics()
@@ -84,6 +84,13 @@ def update_policy(
     if config.entropy_coef > 0:
         metrics["entropy"] = sums.entropy / max(sums.tokens, 1)
     return metrics
+
+
+def scheduled_learning_rate(config: TrainConfig, step: int) -> float:
+    """The policy's learning rate in step 1, 2, …: constant, or η·(1 − (step − 1)/max_steps)."""
+    if config.lr_scheduler_type == "constant":
+        return config.learning_rate
+    return config.learning_rate * (1 - (step - 1) / config.max_steps)
 
 
 class _Sums:
