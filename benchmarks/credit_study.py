@@ -39,9 +39,9 @@ METHODS: dict[str, list[str]] = {
     "itpo-norm, paper": ["method.credit=itpo-norm", "method.preset=paper"],
     "itpo-norm, public code": ["method.credit=itpo-norm", "method.preset=public-code"],
     "itpo-norm": ["method.credit=itpo-norm"],
-    "itpo-norm, no trust": ["method.credit=itpo-norm", *_OFF],
+    "itpo-norm, no trust": ["method.credit=itpo-norm", "method.blame=same", *_OFF],
     "itpo-norm, no replay": ["method.credit=itpo-norm", *_NO_REPLAY],
-    "itpo-norm, signed": ["method.credit=itpo-norm", "method.blame=signed"],
+    "itpo-norm, same blame": ["method.credit=itpo-norm", "method.blame=same"],
     "implicit-value": ["method.credit=trajectory", "method.estimator=implicit-value"],
     "implicit-value, no trust": [
         "method.credit=trajectory", "method.estimator=implicit-value", *_OFF,

@@ -123,7 +123,7 @@ def test_between_no_trust_and_full_trust_the_advantages_are_mixed() -> None:
 
 def test_trust_is_ignored_where_it_is_switched_off() -> None:
     for credit in ("itpo-norm", "itpo", "prime"):
-        off = method(credit=credit, trust_mix=False)
+        off = method(credit=credit, trust_mix=False, blame="same")
         trusted_BT = token_advantages(evidence(gate=1.0), off)
         assert_close(token_advantages(evidence(gate=0.0), off), trusted_BT)
 

@@ -186,3 +186,9 @@ def test_a_value_out_of_range_is_refused_by_its_key(key: str, value: object) -> 
     with pytest.raises(ValidationError) as caught:
         config(one(key, value))
     assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
+
+
+def test_blaming_the_worst_turn_is_refused_without_trust() -> None:
+    untrusted = RunConfig.model_validate({"method": {"credit": "itpo-norm", "trust_mix": False}})
+    with pytest.raises(ConfigError, match=r"method.blame = \"signed\" needs method.trust_mix"):
+        resolved(untrusted)

@@ -84,7 +84,9 @@ class MethodConfig(Section):
     weight_temperature: Positive = Field(1.0, description="η of itpo-norm")
     scale: Literal["none", "batch_std", "max_return"] = "batch_std"
     redistribution: Literal["direct", "to_go"] = "direct"
-    blame: Literal["same", "signed"] = "same"
+    blame: Literal["same", "signed"] = Field(
+        "signed", description="whom a failed dialogue blames: its best-scored turn, or its worst"
+    )
     trust_mix: bool = Field(True, description="an untrusted PRM counts as the trajectory credit")
     baseline: Literal[
         "auto", "redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo"

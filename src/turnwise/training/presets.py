@@ -16,6 +16,7 @@ _METHOD: dict[str, dict[str, object]] = {
         "weight_temperature": 0.4,
         "scale": "none",
         "redistribution": "to_go",
+        "blame": "same",
         "trust_mix": False,
         "baseline": "loo_total",
         "scaling_floor": 0.0,
@@ -26,6 +27,7 @@ _METHOD: dict[str, dict[str, object]] = {
         "weight_temperature": 0.4,
         "scale": "max_return",
         "redistribution": "to_go",
+        "blame": "same",
         "trust_mix": False,
         "baseline": "masked_rloo",
         "scaling": "shift",
@@ -99,6 +101,7 @@ def _check(config: RunConfig) -> None:
     _check_siblings(config)
     _check_estimator(config)
     _check_baseline(config.method)
+    _check_blame(config.method)
     _check_kl(config)
     rollout, train = config.rollout, config.train
     if rollout.max_turn_tokens > rollout.max_conversation_tokens:
@@ -170,6 +173,14 @@ def _check_baseline(method: MethodConfig) -> None:
             'method.baseline = "masked_rloo" has nothing to learn from: with method.credit = '
             f"{method.credit}, method.coef_outcome = {method.coef_outcome} and method.coef_prm = "
             f"{method.coef_prm} every reward counts 0; raise one of the coefficients"
+        )
+
+
+def _check_blame(method: MethodConfig) -> None:
+    if method.credit == "itpo-norm" and method.blame == "signed" and not method.trust_mix:
+        raise ConfigError(
+            'method.blame = "signed" needs method.trust_mix = true: it follows the PRM\'s ranking '
+            'whatever the outcome, and an untrained PRM ranks at random; or use blame "same"'
         )
 
 
