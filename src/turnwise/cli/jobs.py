@@ -10,7 +10,7 @@ from turnwise.analysis import write_report
 from turnwise.cli.assemble import Assembly, assemble, learners_of, ready
 from turnwise.cli.dry_run import dry_run
 from turnwise.cli.imitation import sft
-from turnwise.cli.results import DryRun, EvalResult, TrainResult
+from turnwise.cli.results import DryRun, EvalResult, TrainResult, with_nan, without_nan
 from turnwise.cli.settings import load_config
 from turnwise.cli.talk import chat
 from turnwise.errors import RunFolderError
@@ -133,8 +133,12 @@ class _Examiner:
         if step > 0 and start.is_file():
             before = json.loads(start.read_text(encoding="utf-8"))["scenarios"]
             paired = comparison(before, scenario_rows(result)) | {"step": step}
-            write_text_atomically(self._folder.comparison, json.dumps(paired, indent=1))
+            _write_json(self._folder.comparison, paired)
         return row
+
+
+def _write_json(path: Path, data: object) -> None:
+    write_text_atomically(path, json.dumps(without_nan(data), indent=1))
 
 
 def _write_evaluation(
@@ -150,7 +154,7 @@ def _write_evaluation(
         "scenarios": scenario_rows(result),
         "summary": dict(row),
     }
-    write_text_atomically(folder.evaluation(step), json.dumps(data, indent=1))
+    _write_json(folder.evaluation(step), data)
     if step in (0, config.train.max_steps):
         shown = result.trajectories[:_SHOWN_DIALOGUES]
         split: Literal["start", "eval"] = "start" if step == 0 else "eval"
@@ -174,11 +178,15 @@ def _credit_shown_dialogues(assembly: Assembly, learners: Learners, folder: RunF
 
 def _outcome(folder: RunFolder) -> dict[str, object]:
     evaluations = sorted(folder.evaluations.glob("step_*.json"))
-    first, last = (
-        json.loads(p.read_text(encoding="utf-8")) for p in (evaluations[0], evaluations[-1])
+    first, last, paired = (
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (evaluations[0], evaluations[-1], folder.comparison)
     )
-    paired = json.loads(folder.comparison.read_text(encoding="utf-8"))
-    return {"start": first["summary"], "end": last["summary"], "comparison": paired}
+    return {
+        "start": with_nan(first["summary"]),
+        "end": with_nan(last["summary"]),
+        "comparison": with_nan(paired),
+    }
 
 
 def evaluate(

@@ -1,7 +1,8 @@
-"""What the jobs of the command line return."""
+"""What the jobs of the command line return, and how it is written down."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
 
 
@@ -30,3 +31,19 @@ class DryRun:
 
     lines: list[str]
     warnings: list[str]
+
+
+def without_nan(value: object) -> object:
+    """The value with null for every number that is not finite, for which JSON has no other word."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def with_nan(value: object) -> object:
+    """The numbers that `without_nan` wrote: nothing is not a number again."""
+    if isinstance(value, Mapping):
+        return {key: with_nan(inner) for key, inner in value.items()}
+    return nan if value is None else value

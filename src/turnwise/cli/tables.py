@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from turnwise.cli import catalogue
+from turnwise.cli.results import without_nan
 from turnwise.tasks import list_tasks
 
 if TYPE_CHECKING:  # importing the doctor would import torch, which lists do not need
@@ -105,15 +106,7 @@ def show_findings(findings: Sequence["Finding"]) -> None:
 
 def as_json_line(value: object) -> str:
     """JSON that every reader takes: a number that is not finite becomes null."""
-    return json.dumps(_finite(value))
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+    return json.dumps(without_nan(value))
 
 
 def show_dry_run(result: "DryRun", *, as_json: bool) -> None:
@@ -196,7 +189,7 @@ def _plain(summary: Numbers) -> list[str]:
 
 
 def _interval(summary: Numbers, part: str) -> str:
-    return _bounds(*(summary[f"{part}/{end}"] for end in ("mean", "low", "high")))
+    return _bounds(*(summary.get(f"{part}/{end}", nan) for end in ("mean", "low", "high")))
 
 
 def _bounds(mean: float, low: float, high: float, *, sign: str = "-") -> str:

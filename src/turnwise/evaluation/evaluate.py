@@ -120,20 +120,22 @@ Rows = Sequence[Mapping[str, object]]
 def comparison(before: Rows, after: Rows) -> dict[str, object]:
     """Paired differences (after − before) of two evaluations' `scenario_rows`, part by part.
 
+    num_scenarios counts those that both could judge, not_judged the pairs that were left out.
     Raises GroupError naming a dialogue that only one of them played.
     """
-    parts = ["score", *sorted({name for row in before for name in _parts(row)})]
-    out: dict[str, object] = {}
-    scenarios: list[str] = []
-    for part in parts:
-        before_N, after_N, scenarios = paired_scores(_numbers(before, part), _numbers(after, part))
-        interval = paired_difference(before_N, after_N, scenarios, seed=_BOOTSTRAP_SEED)
-        out[part] = {
-            "difference": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-        }
-    return out | {"num_scenarios": len(set(scenarios))}
+    parts = ["score", *sorted({name for row in (*before, *after) for name in _parts(row)})]
+    intervals = {
+        part: paired_difference(
+            *paired_scores(_numbers(before, part), _numbers(after, part)), seed=_BOOTSTRAP_SEED
+        )
+        for part in parts
+    }
+    differences = {
+        part: {"difference": interval.mean, "low": interval.low, "high": interval.high}
+        for part, interval in intervals.items()
+    }
+    score = intervals["score"]
+    return {**differences, "num_scenarios": score.num_clusters, "not_judged": score.not_judged}
 
 
 def _parts(row: Mapping[str, object]) -> Mapping[str, float]:
