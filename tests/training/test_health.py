@@ -14,6 +14,7 @@ FINE: dict[str, float] = {
     "reward/mean": 0.5,
     "user/errors": 0.0,
     "dialogues": 16.0,
+    "dialogues/not_judged": 0.0,
     "prm/order_accuracy": 0.56,
 }
 
@@ -32,7 +33,13 @@ def test_a_healthy_run_is_left_in_peace() -> None:
         ({"kl/rollout_vs_train": 0.06}, "0.060 nats", "train.rescore_behaviour"),
         ({"kl/reference": 1.01}, "1.01 nats", "train.beta"),
         ({"entropy": 0.049}, "from 1.000 to 0.049", "train.entropy_coef"),
-        ({"user/errors": 3.0}, "3 of 16 dialogues failed", "log.txt"),
+        (
+            {"user/errors": 3.0, "dialogues/not_judged": 3.0},
+            "3 of 16 dialogues failed",
+            "log.txt",
+        ),
+        ({"dialogues/not_judged": 2.0}, "2 of 16 dialogues came to an end", "judge"),
+        ({"dialogues/not_judged": 16.0}, "nothing was learnt", "judge"),
     ],
 )
 def test_a_sign_names_its_number_and_a_remedy(

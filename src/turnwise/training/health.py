@@ -80,4 +80,17 @@ def _users(last: Metrics, history: Sequence[Metrics]) -> str | None:
     )
 
 
-_RULES = (_zero_variance, _truncation, _kl, _drift, _entropy, _prm_chance, _users)
+def _unjudged(last: Metrics, history: Sequence[Metrics]) -> str | None:
+    unjudged, count = last.get("dialogues/not_judged", 0.0), last.get("dialogues", 1.0)
+    if unjudged == count:
+        return "no dialogue of this step was judged, so nothing was learnt; mend the user or judge"
+    played_out = unjudged - last.get("user/errors", 0.0)
+    if played_out <= 0:
+        return None
+    return (
+        f"{played_out:.0f} of {count:.0f} dialogues came to an end but were not judged and were "
+        "left out; see what the task's judge says of them"
+    )
+
+
+_RULES = (_zero_variance, _truncation, _kl, _drift, _entropy, _prm_chance, _users, _unjudged)
