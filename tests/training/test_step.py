@@ -1,5 +1,6 @@
 """One iteration with a table as the model: what it costs, counts, leaves out and records."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,6 +9,8 @@ from torch.testing import assert_close
 
 from tests.rollouts.toy import CHAT, LIMITS, Nodding, Yes, answers, backend, stage
 from tests.training.small import dialogues, learners, settings, stepped
+from turnwise.backends.fake import FakeSampler
+from turnwise.backends.protocol import Sample, SampleRequest
 from turnwise.conversation import Conversation, Ending, Outcome
 from turnwise.evaluation import HELD_OUT
 from turnwise.rollouts import Stage
@@ -68,6 +71,22 @@ def test_the_first_step_is_on_policy_at_any_temperature() -> None:
         metrics = stepped(config, on=replace(stage(), temperature=temperature)).metrics
         assert metrics["kl/rollout_vs_train"] == pytest.approx(0.0, abs=1e-6)
         assert metrics["kl/reference"] == pytest.approx(0.0, abs=1e-6)
+
+
+class Misreporting(FakeSampler):
+    """A sampler whose log-probabilities are not those of the trainer."""
+
+    async def sample(self, request: SampleRequest) -> Sample:
+        honest = await super().sample(request)
+        return replace(honest, logp=tuple(logp - 0.5 for logp in honest.logp))
+
+
+@pytest.mark.parametrize(("is_rescored", "gap"), [(False, math.exp(0.5) - 1.5), (True, 0.0)])
+def test_rescoring_replaces_what_the_sampler_reported(is_rescored: bool, gap: float) -> None:
+    config = settings({"train.rescore_behaviour": is_rescored})
+    of = replace(learners(config), sampler=Misreporting(backend().table_VV))
+    metrics = stepped(config, of).metrics
+    assert metrics["kl/rollout_vs_train"] == pytest.approx(gap, abs=1e-4)  # ρ − 1 − log ρ
 
 
 def test_equal_seeds_give_equal_steps() -> None:
