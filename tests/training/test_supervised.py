@@ -35,6 +35,7 @@ def imitated(
     *,
     epochs: int = 1,
     batch_size: int = 4,
+    learning_rate: float = 0.1,
     limits: PassLimits = WHOLE,
     observer: Silent | None = None,
 ) -> tuple[Recording, float]:
@@ -44,7 +45,7 @@ def imitated(
         supervised_batch(conversations, CHAT, max_tokens=40),
         epochs=epochs,
         batch_size=batch_size,
-        learning_rate=0.1,
+        learning_rate=learning_rate,
         seed=0,
         limits=limits,
         observer=observer or Silent(),
@@ -78,6 +79,14 @@ def test_the_first_loss_is_that_of_the_model_as_it_came() -> None:
     logp_BT = backend().reference().logp(batch)
     _, loss = imitated(epochs=1)  # one step: the loss from before it
     assert loss == pytest.approx(float(-logp_BT.sum() / batch.num_written), rel=1e-5)
+
+
+def test_a_steps_loss_is_the_mean_over_its_own_tokens() -> None:
+    batch = supervised_batch(CONVERSATIONS, CHAT, max_tokens=40)
+    logp_B = backend().reference().logp(batch).sum(dim=1)
+    mean_B = -logp_B / batch.written_BT.sum(dim=1)
+    _, loss = imitated(batch_size=1, learning_rate=1e-9)  # four steps that move nothing
+    assert loss == pytest.approx(float(mean_B.mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("limits", [PassLimits(1, 10**6), PassLimits(3, 40)])
