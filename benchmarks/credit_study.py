@@ -99,18 +99,32 @@ def _rows(out: Path) -> list[dict[str, object]]:
 def table(out: Path) -> None:
     """Means over seeds, and the share of the oracle gap closed with a 95 % bootstrap interval."""
     values: dict[str, dict[int, tuple[float, float]]] = {}
+    speed: dict[str, list[float]] = {}
     for row in _rows(out):
-        seed, numbers = int(str(row["seed"])), (float(str(row["mean"])), float(str(row["end"])))
-        values.setdefault(str(row["method"]), {})[seed] = numbers
-    print("| credit | all steps (min–max) | held out, end | share of the oracle gap | seeds |")
-    print("|---|---|---|---|---|")
-    for method, of_seed in values.items():
-        mean = np.array([numbers[0] for numbers in of_seed.values()])
-        end = np.array([numbers[1] for numbers in of_seed.values()])
+        method, seed = str(row["method"]), int(str(row["seed"]))
+        curve = np.array(row["curve"], dtype=float)
+        values.setdefault(method, {})[seed] = (float(str(row["mean"])), float(str(row["end"])))
+        speed.setdefault(method, []).append(_steps_to(curve, 0.6))
+    print(
+        "| credit | all steps (min–max) | held out, end | steps to recall .6 | share of the oracle "
+        "gap | seeds |"
+    )
+    print("|---|---|---|---|---|---|")
+    for method in [m for m in METHODS if m in values]:
+        mean, end = np.array(list(values[method].values())).T
+        reached = float(np.median(speed[method]))
         print(
-            f"| {method} | {mean.mean():.3f} ({mean.min():.3f}–{mean.max():.3f}) | {end.mean():.3f} "
-            f"| {_gap(values, method)} | {len(of_seed)} |"
+            f"| {method} | {mean.mean():.3f} ({mean.min():.3f}–{mean.max():.3f}) "
+            f"| {end.mean():.3f} "
+            f"| {reached if np.isfinite(reached) else 'not reached'} | {_gap(values, method)} "
+            f"| {len(mean)} |"
         )
+
+
+def _steps_to(curve: np.ndarray, recall: float) -> float:
+    """The first step at which the mean of three steps is `recall` or more; infinity if none is."""
+    smooth = np.convolve(curve, np.ones(3) / 3, mode="valid")
+    return float(np.argmax(smooth >= recall) + 3) if (smooth >= recall).any() else float("inf")
 
 
 def _gap(values: dict[str, dict[int, tuple[float, float]]], method: str) -> str:

@@ -168,6 +168,13 @@ def test_a_dialogue_whose_siblings_could_not_be_judged_is_counted_with_advantage
     assert not result.advantage_BK[alone].any()
 
 
+def test_the_published_estimator_learns_from_whole_groups_only() -> None:
+    config = settings({"method.credit": "trajectory", "method.preset": "public-code"})
+    result = stepped(config, on=Stage(OneUnjudged(), CHAT, LIMITS))
+    assert {scenario_seed(t) for t in result.judged} == {0, 1, 3}
+    assert result.metrics["dialogues/not_judged"] == 3.0
+
+
 def test_numbers_of_the_dialogues_are_their_means() -> None:
     config = settings({"method.credit": "trajectory"})
     metrics, played = stepped(config).metrics, dialogues(config)

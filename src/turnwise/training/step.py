@@ -1,5 +1,6 @@
 """One iteration: play, judge, credit, learn."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,7 @@ async def training_step(
     trajectories, failures = await play(
         stage, learners.sampler, plans(config, step), policy_version=step
     )
-    judged = [trajectory for trajectory in trajectories if is_trainable(trajectory)]
+    judged = learnable(trajectories, config)
     metrics = dialogue_metrics(trajectories, num_failed=len(failures)) | clock.lap("time/rollout")
     if not judged:
         return StepResult(metrics, trajectories, failures, judged)
@@ -96,6 +97,19 @@ async def training_step(
     return StepResult(
         metrics, trajectories, failures, judged, evidence, turn_mean(advantage_BT, evidence)
     )
+
+
+def learnable(trajectories: Sequence[Trajectory], config: RunConfig) -> list[Trajectory]:
+    """The dialogues that a step learns from: judged ones in which the policy wrote something.
+
+    The published estimator divides by a group size that it takes to be the same everywhere, so with
+    it a group that lost a dialogue is left out whole.
+    """
+    judged = [trajectory for trajectory in trajectories if is_trainable(trajectory)]
+    if config.method.estimator != "rloo" or config.method.baseline != "masked_rloo":
+        return judged
+    siblings = Counter(trajectory.group_id for trajectory in judged)
+    return [t for t in judged if siblings[t.group_id] == config.train.num_generations]
 
 
 @dataclass(frozen=True)
