@@ -153,7 +153,7 @@ class TrainConfig(Section):
     )
     per_device_train_batch_size: Count = Field(32, description="rows of one pass")
     max_tokens_per_pass: Count = 16384
-    save_steps: Count = 10
+    save_steps: Count = Field(1, description="steps that a kill may lose at most")
     save_trajectories_steps: Count = 10
 
 
