@@ -49,7 +49,7 @@ def refusal(*arguments: str | Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("TURNWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("TURNWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache_of_cli"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one step."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TURNWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("TURNWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache_of_cli"))
         result = turnwise("train", recipe, "--output-dir", folder)
     assert result.exit_code == 0, result.output
     assert "paired difference" in result.stdout
@@ -153,7 +153,7 @@ def test_a_person_can_talk_to_it(run: Path) -> None:
 
 
 def test_a_model_learns_from_a_file_of_conversations(run: Path, tmp_path: Path) -> None:
-    [model] = (run.parents[1] / "cache").glob("tiny-*")
+    [model] = (run.parents[1] / "cache_of_cli").glob("tiny-*")
     file, made = tmp_path / "dialogues.jsonl", tmp_path / "made"
     row = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "which day ?"}]
     file.write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -190,7 +190,7 @@ def test_a_mistake_is_refused_before_a_run_is_made(
 
 
 def test_a_model_folder_without_weights_is_refused(run: Path, tmp_path: Path) -> None:
-    [model] = (run.parents[1] / "cache").glob("tiny-*")
+    [model] = (run.parents[1] / "cache_of_cli").glob("tiny-*")
     shutil.copytree(model, tmp_path / "bare")
     (tmp_path / "bare" / "model.safetensors").unlink()
     text = refusal("eval", tmp_path / "bare", "--task", "clarify")
@@ -199,7 +199,7 @@ def test_a_model_folder_without_weights_is_refused(run: Path, tmp_path: Path) ->
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(run: Path, tmp_path: Path) -> None:
-    [model] = (run.parents[1] / "cache").glob("tiny-*")
+    [model] = (run.parents[1] / "cache_of_cli").glob("tiny-*")
     shutil.copytree(model, tmp_path / "mute", ignore=shutil.ignore_patterns("*.jinja"))
     text = refusal("eval", tmp_path / "mute", "--task", "clarify")
     assert text.startswith("template error: ")
