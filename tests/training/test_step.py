@@ -173,6 +173,10 @@ def test_the_published_estimator_learns_from_whole_groups_only() -> None:
     result = stepped(config, on=Stage(OneUnjudged(), CHAT, LIMITS))
     assert {scenario_seed(t) for t in result.judged} == {0, 1, 3}
     assert result.metrics["dialogues/not_judged"] == 3.0
+    # The judged dialogue of the broken group teaches nothing, but it is not lost.
+    records = training_records(stage(), config, 1, result)
+    assert len(records) == PLAYED
+    assert sum(not record.credit for record in records) == 4
 
 
 def test_numbers_of_the_dialogues_are_their_means() -> None:

@@ -6,6 +6,7 @@ log-probabilities of the reference: same kernels, same batches, difference exact
 
 import itertools
 import weakref
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -119,7 +120,7 @@ class BaseScorer:
         return self._backend.score(self._backend.base, "reference", batch, temperature)
 
 
-class LocalLearner:
+class LocalLearner(ABC):
     """What learners share: a causal model, named weights and their optimizer."""
 
     weights_file = "model.safetensors"
@@ -137,6 +138,7 @@ class LocalLearner:
         self._parameters = dict(parameters)
         self._optimizer = WeightOptimizer(self._parameters, spec)
 
+    @abstractmethod
     def _activate(self, *, training: bool = False) -> None:
         """Make the causal model speak with this learner's weights."""
 
@@ -186,8 +188,9 @@ class LocalLearner:
         """A sampler on a copy of the whole model with these weights in it."""
         return self._backend.sampler(self._causal.twin(self._plain_copy()))
 
+    @abstractmethod
     def _plain_copy(self) -> PreTrainedModel:
-        raise NotImplementedError
+        """A model of its own with these weights in it, no adapter left."""
 
     def export(self, path: Path) -> None:
         """These weights as a standalone Hugging Face model directory, tokenizer included.
@@ -206,9 +209,9 @@ class LocalLearner:
         self._save_config(path)
         save_learner(path, self.role, self.weights_file, self._parameters, self._optimizer)
 
+    @abstractmethod
     def _save_config(self, path: Path) -> None:
         """What other libraries need to read the weights."""
-        raise NotImplementedError
 
     def load(self, path: Path) -> None:
         """The exact state that `save` wrote.
@@ -261,6 +264,9 @@ class FullWeightsLearner(LocalLearner):
             parameter.requires_grad_(True)
         twin = backend.base.twin(model)
         super().__init__(backend, role, spec, twin, dict(model.named_parameters()))
+
+    def _activate(self, *, training: bool = False) -> None:
+        """Nothing to do: nobody else speaks with this model."""
 
     def _plain_copy(self) -> PreTrainedModel:
         return AdapterBank(self._causal.model).plain_copy()

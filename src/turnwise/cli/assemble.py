@@ -87,29 +87,24 @@ def stage_of(config: RunConfig, task: AnyTask, backend: LocalBackend) -> Stage[S
 def learners_of(assembly: Assembly) -> Learners:
     """Policy, reference and, where the method needs one, implicit PRM: one base, adapters on it."""
     config, backend = assembly.config, assembly.backend
-    policy = backend.create(
-        "policy",
-        AdapterSpec(
-            full_weights=config.model.full_weights,
-            rank=config.model.lora_rank,
-            alpha=config.model.lora_alpha,
-            weight_decay=config.train.weight_decay,
-            max_grad_norm=config.train.max_grad_norm,
-            seed=config.seed,
-        ),
+    spec = AdapterSpec(
+        full_weights=config.model.full_weights,
+        rank=config.model.lora_rank,
+        alpha=config.model.lora_alpha,
+        weight_decay=config.train.weight_decay,
+        max_grad_norm=config.train.max_grad_norm,
+        seed=config.seed,
     )
+    policy = backend.create("policy", spec)
     prm = None
     if needs_prm(config):
-        learner = backend.create(
-            "prm",
-            AdapterSpec(
-                full_weights=config.model.full_weights,
-                rank=config.model.lora_rank,
-                alpha=config.model.lora_alpha,
-                max_grad_norm=config.prm.max_grad_norm,
-                seed=config.seed + 1,
-            ),
+        own = replace(
+            spec,
+            weight_decay=0.0,
+            max_grad_norm=config.prm.max_grad_norm,
+            seed=config.seed + 1,
         )
+        learner = backend.create("prm", own)
         prm = ImplicitPrm(learner, config.prm, config.seed, pass_limits(config))
     return Learners(policy, backend.reference(), prm, policy.publish())
 

@@ -168,10 +168,10 @@ def _credit_shown_dialogues(assembly: Assembly, learners: Learners, folder: RunF
     for step in (0, config.train.max_steps):
         path = folder.evaluation_dialogues(step)
         if path.is_file():
-            trajectories = [record.trajectory for record in read_trajectories(path)]
-            split: Literal["start", "eval"] = "start" if step == 0 else "eval"
+            shown = read_trajectories(path)
+            trajectories = [record.trajectory for record in shown]
             records = evaluation_records(
-                assembly.stage, config, learners, trajectories, step, split
+                assembly.stage, config, learners, trajectories, step, shown[0].split
             )
             write_trajectories(path, records)
 

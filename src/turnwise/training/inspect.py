@@ -29,7 +29,7 @@ def training_records(
     stage: Stage[S], config: RunConfig, step: int, result: StepResult
 ) -> list[Record]:
     """The step's dialogues with credit and advantage; those left out of learning have neither."""
-    records = _not_judged(result.trajectories, step, "train")
+    records = _without_credit(result.trajectories, result.judged, step, "train")
     if result.evidence is None or result.advantage_BK is None:
         return records
     credit = _credit_by_name(stage, config, result.evidence, result.judged)
@@ -49,7 +49,7 @@ def evaluation_records(
     Those that could not be judged come first and have none.
     """
     judged = [t for t in trajectories if is_trainable(t)]
-    records = _not_judged(trajectories, step, split)
+    records = _without_credit(trajectories, judged, step, split)
     if not judged:
         return records
     batch = turn_batch(judged)
@@ -66,8 +66,12 @@ def evaluation_records(
     return records + _rows(judged, step, split, credit, None)
 
 
-def _not_judged(trajectories: Sequence[Trajectory], step: int, split: Split) -> list[Record]:
-    return [Record(t, step, split, {}, ()) for t in trajectories if not is_trainable(t)]
+def _without_credit(
+    trajectories: Sequence[Trajectory], judged: Sequence[Trajectory], step: int, split: Split
+) -> list[Record]:
+    """The dialogues that are not among `judged`: none is lost, whatever left it out."""
+    credited = {id(trajectory) for trajectory in judged}
+    return [Record(t, step, split) for t in trajectories if id(t) not in credited]
 
 
 def _credit_by_name(

@@ -7,7 +7,6 @@ is scaled over the whole step.
 Axes: `B` dialogues, `K` turns, `T` tokens.
 """
 
-import torch
 from torch import Tensor
 
 from turnwise.advantages import (
@@ -49,7 +48,10 @@ def token_advantages(evidence: Evidence, method: MethodConfig) -> Tensor:
     """
     credit = CREDITS[method.credit](evidence, method)
     estimate_BT = _estimator(credit, method)(credit, evidence, method)
-    advantage_BT = _scaled(estimate_BT + _kl_advantage(evidence, method), evidence, method)
+    if evidence.kl_reward_BK is not None:
+        kl_BT = _kl_advantage(evidence.kl_reward_BK, evidence, method)
+        estimate_BT = estimate_BT + kl_BT
+    advantage_BT = _scaled(estimate_BT, evidence, method)
     is_learned = isinstance(credit, TokenRewards) or (
         isinstance(credit, TurnRewards) and credit.is_learned
     )
@@ -98,13 +100,9 @@ def credit_metrics(evidence: Evidence, method: MethodConfig) -> dict[str, float]
     return out
 
 
-def _kl_advantage(evidence: Evidence, method: MethodConfig) -> Tensor:
+def _kl_advantage(kl_reward_BK: Tensor, evidence: Evidence, method: MethodConfig) -> Tensor:
     """What leaving the reference costs from each turn on, over the siblings' cost from there."""
-    if evidence.kl_reward_BK is None:
-        return torch.zeros(evidence.turn_of_token_BT.shape)
-    return_BK = reward_to_go(
-        evidence.kl_reward_BK, evidence.is_turn_BK, discount=method.turn_discount
-    )
+    return_BK = reward_to_go(kl_reward_BK, evidence.is_turn_BK, discount=method.turn_discount)
     advantage_BK = loo_turn_index(
         return_BK, evidence.is_turn_BK, evidence.group_B, evidence.is_valid_B
     )

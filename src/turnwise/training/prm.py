@@ -109,13 +109,14 @@ class ImplicitPrm:
         z_B = reward_BT.sum(dim=1) + bias_B
         turn_sum_BK = turn_sum(reward_BT, judged.batch.turn_of_token_BT)
         scores = PrmScores(reward_BT, turn_sum_BK, bias_B, self.history, gate)
-        metrics |= self._diagnostics(judged, z_B)
+        ordered = order_accuracy(z_B, judged.outcome_B, judged.group_B, judged.is_valid_B)
+        metrics |= self._diagnostics(judged, z_B, ordered)
         if self.config.scores == "post":
             scores = replace(self.score(judged), turn_sum_BK=turn_sum_BK, gate=gate)
             z_after_B = scores.token_reward_BT.sum(dim=1) + self.bias.value
             metrics["prm/bce_after"] = self._bce(judged, z_after_B)
         metrics |= self._turn_metrics(judged, scores.token_reward_BT) | {"prm/trust": gate}
-        self._remember(judged, z_B, turn_sum_BK)
+        self._remember(judged, ordered, turn_sum_BK)
         return scores, metrics
 
     def score(self, judged: Judged) -> PrmScores:
@@ -215,10 +216,9 @@ class ImplicitPrm:
     def _bce(self, judged: Judged, z_B: Tensor) -> float:
         return float(implicit_prm_bce(z_B, judged.outcome_B, judged.is_valid_B).mean())
 
-    def _diagnostics(self, judged: Judged, z_B: Tensor) -> dict[str, float]:
+    def _diagnostics(self, judged: Judged, z_B: Tensor, ordered: float | None) -> dict[str, float]:
         """How well the PRM foresaw outcomes it had not seen."""
         y_B, valid_B = judged.outcome_B, judged.is_valid_B
-        ordered = order_accuracy(z_B, y_B, judged.group_B, valid_B)
         signs = sign_accuracy(z_B, y_B, valid_B)
         return {
             "prm/bce_before": self._bce(judged, z_B),
@@ -234,8 +234,7 @@ class ImplicitPrm:
         variance = float(reward_BK[is_turn_BK].var(unbiased=False))
         return by_turn("prm/turn_drift/", reward_BK, is_turn_BK) | {"prm/turn_reward_var": variance}
 
-    def _remember(self, judged: Judged, z_B: Tensor, turn_sum_BK: Tensor) -> None:
-        ordered = order_accuracy(z_B, judged.outcome_B, judged.group_B, judged.is_valid_B)
+    def _remember(self, judged: Judged, ordered: float | None, turn_sum_BK: Tensor) -> None:
         if ordered is not None:
             self.trust = self.trust.updated(ordered)
         is_turn_BK = turn_length(judged.batch.turn_of_token_BT) > 0
