@@ -15,7 +15,8 @@ from torch import Tensor
 
 from turnwise.tokens import TurnBatch
 
-Loss = Callable[[Tensor], Tensor]  # logp_BT (differentiable) -> scalar
+Loss = Callable[[Tensor], Tensor]  # logp_BT, of a critic value_BT (differentiable) -> scalar
+Places = tuple[Tensor, Tensor]  # row_N and column_N, int64
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,18 @@ class Scorer(Protocol):
         """logp_BT without gradient; splits the batch by itself."""
 
 
+class BranchScorer(Scorer, Protocol):
+    """A scorer that reads packed rows (`TurnBatch.tree`); capability `branches`."""
+
+    def divergence(
+        self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
+    ) -> Tensor:
+        """KL(p ‖ q) of N pairs of next-token distributions, float32 nats, without gradient.
+
+        here, there: row and column of the token after which p and q are read.
+        """
+
+
 class Learner(Scorer, Protocol):
     """A scorer whose weights can be moved."""
 
@@ -118,6 +131,27 @@ class Learner(Scorer, Protocol):
         """The exact state that `save` wrote: the next step gives the same numbers."""
 
 
+class Critic(Protocol):
+    """A learner of one number for each written token; capability `value_head`."""
+
+    def values(self, batch: TurnBatch) -> Tensor:
+        """value_BT float32 without gradient: read from the state before each written token.
+
+        0 where the policy did not write; splits the batch by itself.
+        """
+
+    def forward_backward(self, batch: TurnBatch, loss: Loss) -> Mapping[str, float]:
+        """One pass over one micro-batch, `loss` a function of value_BT. Returns {"loss": …}."""
+
+    def optim_step(self, learning_rate: float) -> StepStats: ...
+
+    def save(self, path: Path) -> None:
+        """Weights as safetensors and the optimizer's state into the folder `path`."""
+
+    def load(self, path: Path) -> None:
+        """The exact state that `save` wrote."""
+
+
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that turnwise uses."""
 
@@ -135,6 +169,9 @@ class Backend(Protocol):
 
     def create(self, role: str, spec: AdapterSpec) -> Learner:
         """A new learner ("policy", "prm", "q") that starts equal to the base."""
+
+    def create_critic(self, role: str, spec: AdapterSpec) -> Critic:
+        """A new learner of values; needs the capability `value_head`, else ConfigError."""
 
     def reference(self) -> Scorer:
         """The base with every adapter off; training never changes it."""

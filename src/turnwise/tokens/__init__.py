@@ -10,6 +10,7 @@ from turnwise.tokens.chat import (
     mask_preview,
     tokenise,
 )
+from turnwise.tokens.tree import Tree
 
 __all__ = [
     "ChatFormat",
@@ -17,6 +18,7 @@ __all__ = [
     "Piece",
     "TemplateReport",
     "TokenisedConversation",
+    "Tree",
     "TurnBatch",
     "mask_preview",
     "microbatches",

@@ -8,21 +8,28 @@ from torch import Tensor
 
 from turnwise.conversation import Trajectory
 from turnwise.errors import EmptyStepError, ShapeError, TokensError
+from turnwise.tokens.tree import Tree
 
 
 @dataclass(frozen=True)
 class TurnBatch:
-    """B dialogues padded on the right to T tokens."""
+    """B dialogues padded on the right to T tokens.
+
+    With a `tree` a row holds dialogues and side texts (branches) in one; `turn_of_token_BT` is then
+    not -1 at the tokens to be scored, wherever they stand.
+    """
 
     token_BT: Tensor  # int64
     turn_of_token_BT: Tensor  # int64: 0..K-1 where the policy wrote, -1 elsewhere
     logp_behaviour_BT: Tensor  # float32, nats; 0 where the turn is -1
     length_B: Tensor  # int64: tokens of each dialogue without padding
+    tree: Tree | None = None  # of packed rows with branches; None: each row is one dialogue
 
     def __post_init__(self) -> None:
-        shapes = {
-            f.name: tuple(getattr(self, f.name).shape) for f in fields(self) if f.name != "length_B"
-        }
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        shapes = {n: tuple(a.shape) for n, a in arrays.items() if n not in ("length_B", "tree")}
+        if self.tree is not None:
+            shapes["tree"] = tuple(self.tree.position_BT.shape)
         if len(set(shapes.values())) > 1 or self.length_B.shape != self.token_BT.shape[:1]:
             raise ShapeError(
                 f"all fields of a TurnBatch share axes B, T (length_B: B); got {shapes}, "
@@ -52,6 +59,7 @@ class TurnBatch:
             turn_of_token_BT=self.turn_of_token_BT[index_B, :width],
             logp_behaviour_BT=self.logp_behaviour_BT[index_B, :width],
             length_B=length_B,
+            tree=None if self.tree is None else self.tree.rows(index_B, width),
         )
 
 
