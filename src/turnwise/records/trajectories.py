@@ -1,7 +1,8 @@
 """Dialogues with what was computed for them, as Parquet.
 
-One row a dialogue. The columns and their version stand in this file; a reader of another version
-is told so instead of being given half of the truth. Log-probabilities are stored as float32, the
+One row a dialogue. The columns and their version stand in this file. Files of version 1, which had
+no measures and notes, are still read; a reader of any other version is told so instead of being
+given half of the truth. Log-probabilities are stored as float32, the
 precision they are sampled in; everything else comes back exactly as it went in.
 """
 
@@ -29,10 +30,15 @@ from turnwise.conversation.messages import to_openai
 from turnwise.errors import RecordError
 from turnwise.records.atomic import write_atomically, write_text_atomically
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+_READABLE = ("1", SCHEMA_VERSION)
 _VERSION_KEY = b"turnwise.schema_version"
 
 Split = Literal["train", "start", "eval"]
+
+
+def _empty() -> MappingProxyType[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,28 @@ class Record:
     step: int  # training step it was played in; 0 = the start
     split: Split  # "start" and "eval": evaluations before and after training
     credit: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
+        default_factory=_empty
     )  # method -> one number a turn
     advantage: tuple[float, ...] = ()  # one a turn; empty where none was computed
+    measures: Mapping[str, tuple[float | None, ...]] = field(
+        default_factory=_empty
+    )  # e.g. "infopo/gain" -> one number a turn, None = not computed
+    notes: Mapping[str, tuple[str, ...]] = field(
+        default_factory=_empty
+    )  # e.g. "infopo/refusal" -> words on each turn, "" = none
+    group_measures: Mapping[str, float] = field(
+        default_factory=_empty
+    )  # e.g. "gate"; the same for all siblings
 
     def __post_init__(self) -> None:
         num_turns = len(self.trajectory.turns)
-        wrong = {name: len(turn) for name, turn in self.credit.items() if len(turn) != num_turns}
-        if self.advantage and len(self.advantage) != num_turns:
-            wrong["advantage"] = len(self.advantage)
+        named = [*self.credit.items(), *self.measures.items(), *self.notes.items()]
+        if self.advantage:
+            named.append(("advantage", self.advantage))
+        wrong = {name: len(of_turns) for name, of_turns in named if len(of_turns) != num_turns}
         if wrong:
             raise RecordError(
-                f"expected one number for each of the {num_turns} turns of "
+                f"expected one entry for each of the {num_turns} turns of "
                 f"{self.trajectory.scenario_id}, got {wrong}; leave out padding turns"
             )
 
@@ -101,6 +117,9 @@ SCHEMA = pa.schema(
         ("usage", _USAGE),
         ("credit", pa.map_(pa.string(), pa.list_(pa.float64()))),
         ("advantage", pa.list_(pa.float64())),
+        ("measures", pa.map_(pa.string(), pa.list_(pa.float64()))),
+        ("notes", pa.map_(pa.string(), pa.list_(pa.string()))),
+        ("group_measures", _NUMBERS),
     ],
     metadata={_VERSION_KEY: SCHEMA_VERSION.encode()},
 )
@@ -168,10 +187,11 @@ def _check_version(path: Path, metadata: Mapping[bytes, bytes] | None) -> None:
             f"{path} is a Parquet file, but not of dialogues written by turnwise; expected the "
             f"metadata {_VERSION_KEY.decode()!r}"
         )
-    if found != SCHEMA_VERSION.encode():
+    if found.decode() not in _READABLE:
         raise RecordError(
-            f"expected schema version {SCHEMA_VERSION} in {path}, found {found.decode()!r}; read "
-            "it with the turnwise that wrote it (env.json of the run names it)"
+            f"expected schema version {' or '.join(_READABLE)} in {path}, found "
+            f"{found.decode()!r}; read it with the turnwise that wrote it (env.json of the run "
+            "names it)"
         )
 
 
@@ -195,9 +215,16 @@ def _row_of(record: Record) -> dict[str, Any]:
             "completion_tokens": trajectory.usage.completion_tokens,
             "wall_s": trajectory.usage.wall_s,
         },
-        "credit": {name: list(credit) for name, credit in record.credit.items()},
+        "credit": _lists(record.credit),
         "advantage": list(record.advantage),
+        "measures": _lists(record.measures),
+        "notes": _lists(record.notes),
+        "group_measures": dict(record.group_measures),
     }
+
+
+def _lists(of_turns: Mapping[str, tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in of_turns.items()}
 
 
 def _message_row(message: Message) -> dict[str, Any]:
@@ -237,10 +264,20 @@ def _record_of(row: dict[str, Any]) -> Record:
         policy_version=row["policy_version"],
         usage=Usage(**row["usage"]),
     )
-    credit = {name: tuple(values) for name, values in row["credit"].items()}
     return Record(
-        trajectory, row["step"], row["split"], MappingProxyType(credit), tuple(row["advantage"])
+        trajectory,
+        row["step"],
+        row["split"],
+        _tuples(row["credit"]),
+        tuple(row["advantage"]),
+        measures=_tuples(row.get("measures", {})),  # version 1 has none
+        notes=_tuples(row.get("notes", {})),
+        group_measures=MappingProxyType(row.get("group_measures", {})),
     )
+
+
+def _tuples(of_turns: dict[str, list[Any]]) -> Mapping[str, tuple[Any, ...]]:
+    return MappingProxyType({name: tuple(values) for name, values in of_turns.items()})
 
 
 def _conversation_of(rows: list[dict[str, Any]]) -> Conversation:
