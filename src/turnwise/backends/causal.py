@@ -58,6 +58,13 @@ class CausalModel:
         return int(self.model.config.get_text_config().vocab_size)
 
     @property
+    def width(self) -> int:
+        """Of the hidden states that the head reads."""
+        weight = self.head.weight
+        assert isinstance(weight, Tensor)
+        return int(weight.shape[1])
+
+    @property
     def max_positions(self) -> int | None:
         """Longest sequence the model's positions cover; None where the config does not say."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -79,6 +86,11 @@ class CausalModel:
         # No mask: with plain causal attention a token sees only what is before it.
         hidden: Tensor = self.decoder(input_ids=token_BT, use_cache=False).last_hidden_state
         return hidden
+
+    def states(self, batch: TurnBatch) -> Tensor:
+        """Hidden states before each written token, in reading order, N × width."""
+        row_N, column_N = batch.written_BT.to(self.device)[:, 1:].nonzero(as_tuple=True)
+        return self.hidden(batch.token_BT.to(self.device))[row_N, column_N]
 
     def scores(self, batch: TurnBatch, *, temperature: float, with_entropy: bool = False) -> Scores:
         """Log-probability (and entropy) of every written token, on the model's device.

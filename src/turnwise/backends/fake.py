@@ -26,6 +26,7 @@ from turnwise.backends.protocol import (
     Tokenizer,
 )
 from turnwise.backends.storage import load_learner, save_learner
+from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.errors import ConfigError, TokensError
 from turnwise.tokens import TurnBatch
 
@@ -38,7 +39,9 @@ class FakeBackend:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, seed: int = 0) -> None:
         """seed: of the base's random table (standard normal logits)."""
         self.tokenizer = tokenizer
-        self.capabilities = Capabilities(full_weights=True, lora=False, entropy=True)
+        self.capabilities = Capabilities(
+            full_weights=True, lora=False, entropy=True, value_head=True
+        )
         self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
         generator = torch.Generator().manual_seed(seed)
         self.table_VV = torch.randn(vocab_size, vocab_size, generator=generator)
@@ -46,6 +49,12 @@ class FakeBackend:
     def create(self, role: str, spec: AdapterSpec) -> "FakeLearner":
         """A learner with its own copy of the table (the spec's rank has no meaning here)."""
         return FakeLearner(self, role, spec)
+
+    def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> ValueLearner:
+        """A critic on a copy of the table: the state after a token is the token's row."""
+        head = constant_head(len(self.table_VV), start, self.table_VV.device)
+        body = FakeLearner(self, role, spec, head_weights(head))
+        return ValueLearner(body, head, max_rows=64, max_tokens=2**20)
 
     def reference(self) -> "FakeScorer":
         return FakeScorer(self, "reference", self.table_VV)
@@ -69,10 +78,17 @@ class FakeScorer:
 class FakeLearner(FakeScorer):
     """Implements `Learner`."""
 
-    def __init__(self, backend: FakeBackend, role: str, spec: AdapterSpec) -> None:
+    def __init__(
+        self,
+        backend: FakeBackend,
+        role: str,
+        spec: AdapterSpec,
+        head: Mapping[str, nn.Parameter] = {},
+    ) -> None:
+        """head: further weights that learn, of a critic."""
         self._parameter = nn.Parameter(backend.table_VV.clone())
         super().__init__(backend, role, self._parameter)
-        self._weights = {"table": self._parameter}
+        self._weights = {"table": self._parameter, **head}
         self._optimizer = WeightOptimizer(self._weights, spec)
 
     def forward_backward(
@@ -92,6 +108,11 @@ class FakeLearner(FakeScorer):
             stats["entropy"] = float(entropy_BT.detach().sum()) / max(batch.num_written, 1)
         torch.autograd.backward(total)
         return {"loss": float(total.detach()), **stats}
+
+    def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
+        self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
+        row_N, column_N = batch.written_BT[:, 1:].nonzero(as_tuple=True)
+        return self._parameter[batch.token_BT[row_N, column_N]]
 
     def optim_step(self, learning_rate: float) -> StepStats:
         return self._optimizer.step(learning_rate)

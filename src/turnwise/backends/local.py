@@ -33,6 +33,7 @@ from turnwise.backends.protocol import (
 from turnwise.backends.sampler import BatchedSampler
 from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
+from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch, microbatches
 
@@ -63,7 +64,9 @@ class LocalBackend:
         """
         # Transformers types `decode` for batches too; for one list of ids it gives one text.
         self.tokenizer = cast(Tokenizer, tokenizer)
-        self.capabilities = Capabilities(full_weights=True, lora=True, entropy=True)
+        self.capabilities = Capabilities(
+            full_weights=True, lora=True, entropy=True, value_head=True
+        )
         self.max_rows, self.max_tokens, self.slots = max_rows, max_tokens, slots
         self.gradient_checkpointing = gradient_checkpointing
         self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
@@ -77,9 +80,18 @@ class LocalBackend:
 
         Raises ConfigError if the role is taken by an adapter of this backend.
         """
-        if spec.full_weights:
-            return FullWeightsLearner(self, role, spec)
-        return AdapterLearner(self, role, spec)
+        kind = FullWeightsLearner if spec.full_weights else AdapterLearner
+        return kind(self, role, spec)
+
+    def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> ValueLearner:
+        """A new critic whose values are all `start`: an adapter or a copy, and a scalar head.
+
+        Raises ConfigError if the role is taken by an adapter of this backend.
+        """
+        kind = FullWeightsLearner if spec.full_weights else AdapterLearner
+        head = constant_head(self.base.width, start, self.base.device)
+        body = kind(self, role, spec, head_weights(head))
+        return ValueLearner(body, head, max_rows=self.max_rows, max_tokens=self.max_tokens)
 
     def reference(self) -> "BaseScorer":
         """The base with every adapter off."""
@@ -177,6 +189,14 @@ class LocalLearner(ABC):
             torch.autograd.backward(total)
         return {"loss": float(total.detach()), **stats}
 
+    def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
+        """state_NW of one pass: of the token before each written one. For a critic's head."""
+        self._activate(training=training)
+        self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
+        checkpointing = training and self._backend.gradient_checkpointing
+        with checkpointed_layers(self._causal.model, checkpointing):
+            return self._causal.states(batch)
+
     def optim_step(self, learning_rate: float) -> StepStats:
         """Clip by the spec's norm, step AdamW, drop the gradients.
 
@@ -227,11 +247,19 @@ class AdapterLearner(LocalLearner):
 
     weights_file = "adapter_model.safetensors"
 
-    def __init__(self, backend: LocalBackend, role: str, spec: AdapterSpec) -> None:
+    def __init__(
+        self,
+        backend: LocalBackend,
+        role: str,
+        spec: AdapterSpec,
+        head: Mapping[str, nn.Parameter] = {},
+    ) -> None:
+        """head: further weights that learn, of a critic."""
         if backend.bank.parameters(role):
             raise ConfigError(f"this backend has an adapter {role!r} already; use another role")
         self._config: LoraConfig = backend.bank.add(role, spec)
-        super().__init__(backend, role, spec, backend.base, backend.bank.parameters(role))
+        parameters = {**backend.bank.parameters(role), **head}
+        super().__init__(backend, role, spec, backend.base, parameters)
         self._snapshots = itertools.count()
 
     def _activate(self, *, training: bool = False) -> None:
@@ -258,12 +286,19 @@ class AdapterLearner(LocalLearner):
 class FullWeightsLearner(LocalLearner):
     """A private copy of all weights; the frozen base stays the reference."""
 
-    def __init__(self, backend: LocalBackend, role: str, spec: AdapterSpec) -> None:
+    def __init__(
+        self,
+        backend: LocalBackend,
+        role: str,
+        spec: AdapterSpec,
+        head: Mapping[str, nn.Parameter] = {},
+    ) -> None:
+        """head: further weights that learn, of a critic."""
         model = prepared(backend.bank.plain_copy(), backend.gradient_checkpointing)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         twin = backend.base.twin(model)
-        super().__init__(backend, role, spec, twin, dict(model.named_parameters()))
+        super().__init__(backend, role, spec, twin, {**dict(model.named_parameters()), **head})
 
     def _activate(self, *, training: bool = False) -> None:
         """Nothing to do: nobody else speaks with this model."""

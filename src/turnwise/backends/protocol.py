@@ -170,8 +170,8 @@ class Backend(Protocol):
     def create(self, role: str, spec: AdapterSpec) -> Learner:
         """A new learner ("policy", "prm", "q") that starts equal to the base."""
 
-    def create_critic(self, role: str, spec: AdapterSpec) -> Critic:
-        """A new learner of values; needs the capability `value_head`, else ConfigError."""
+    def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> Critic:
+        """A new learner of values, all `start`; needs the capability `value_head`."""
 
     def reference(self) -> Scorer:
         """The base with every adapter off; training never changes it."""
