@@ -17,7 +17,7 @@ from tests.rollouts.toy import CHAT, LIMITS, TOKENIZER, WORDS, answers, ids
 from turnwise.backends.protocol import Sample
 from turnwise.conversation import Conversation, Ending, Message
 from turnwise.errors import BudgetError
-from turnwise.rollouts import AskPolicy, AskUser, Limits, Played, dialogue
+from turnwise.rollouts import AskPolicy, AskUser, Limits, Played, Prefix, dialogue
 from turnwise.users import Reply
 
 OPENING = (Message("user", "hello"),)
@@ -44,10 +44,10 @@ def played(
     samples: list[Sample],
     replies: list[Reply],
     limits: Limits = LIMITS,
-    opening: Conversation = OPENING,
+    start: Conversation | Prefix = OPENING,
 ) -> Heard:
     """Feeds a dialogue until it ends; a sample longer than asked for is cut as a sampler would."""
-    speech, prompts, conversations = dialogue(opening, CHAT, limits), [], []
+    speech, prompts, conversations = dialogue(start, CHAT, limits), [], []
     samples, replies = list(samples), list(replies)
     ask = next(speech)
     while True:

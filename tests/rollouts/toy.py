@@ -1,6 +1,6 @@
 """A task of twelve words that a table can learn: answer every message with "yes"."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,8 +21,9 @@ WORDS = ("hello", "go", "yes", "no", "bye")
 LIMITS = Limits(max_turns=3, max_turn_tokens=3, max_conversation_tokens=40)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    names = [*ROLE_TOKENS, END, PAD, "<unk>", *WORDS]
+def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """One token a word, in the tiny model's chat template."""
+    names = [*ROLE_TOKENS, END, PAD, "<unk>", *words]
     vocabulary = {name: number for number, name in enumerate(names)}
     raw = RawTokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -36,7 +37,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-TOKENIZER = _tokenizer()
+TOKENIZER = word_tokenizer(WORDS)
 CHAT = ChatFormat(cast(ChatTokenizer, TOKENIZER))  # its own types allow much more
 
 

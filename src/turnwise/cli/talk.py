@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from turnwise.backends.protocol import Sample, SampleRequest
 from turnwise.cli.assemble import ready
 from turnwise.conversation import Conversation, Message
-from turnwise.rollouts import AskPolicy, Played, dialogue
-from turnwise.users import Human, Reply
+from turnwise.rollouts import converse
+from turnwise.users import Human
 
 
 def chat(
@@ -24,7 +23,6 @@ def chat(
     Returns the conversation, empty if the person said nothing.
     """
     assembly, learners = ready(run_or_model, task, None)
-    stage = assembly.stage
 
     async def talk() -> Conversation:
         try:
@@ -33,27 +31,15 @@ def chat(
             return ()
         if not first:
             return ()
-        speech = dialogue((Message("user", first),), stage.chat, stage.limits)
-        human, ask = Human(read), next(speech)
-        while True:
-            answer: Sample | Reply
-            if isinstance(ask, AskPolicy):
-                answer = await learners.sampler.sample(
-                    SampleRequest(
-                        prompt_ids=ask.prompt_ids,
-                        noise_seed=seed,
-                        max_new_tokens=ask.max_new_tokens,
-                        stop_ids=(stage.chat.stop_id,),
-                        temperature=stage.temperature,
-                        session="chat",
-                    )
-                )
-            else:
-                answer = await human.reply(ask.conversation)
-            try:
-                ask = speech.send(answer)
-            except StopIteration as end:
-                played: Played = end.value
-                return played.conversation
+        opening = (Message("user", first),)
+        played = await converse(
+            assembly.stage,
+            learners.sampler,
+            opening,
+            Human(read).reply,
+            noise_seed=seed,
+            session="chat",
+        )
+        return played.conversation
 
     return asyncio.run(talk())

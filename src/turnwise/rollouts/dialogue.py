@@ -4,8 +4,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from turnwise.backends.protocol import Sample
-from turnwise.conversation import Conversation, Ending, Message, Turn
-from turnwise.errors import BudgetError
+from turnwise.conversation import Conversation, Ending, Message, Trajectory, Turn
+from turnwise.errors import BudgetError, TokensError
 from turnwise.tokens import ChatFormat
 from turnwise.users import Reply
 
@@ -45,10 +45,42 @@ class Played:
     ending: Ending
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """A dialogue up to where the assistant is to speak again: what a continuation begins with."""
+
+    conversation: Conversation  # ends with the reply to the last of `turns`
+    token_ids: tuple[int, ...]  # the generation prompt of the next turn included
+    turns: tuple[Turn, ...]
+    seed: int  # the dialogue's: what its user decided so far is recomputed with it
+
+
+def cut_after(trajectory: Trajectory, k: int) -> Prefix:
+    """The trajectory up to the reply to its turn k (from 0) and the next generation prompt.
+
+    Raises TokensError for a turn that is not there or is the last: nothing follows it.
+    """
+    if not 0 <= k < len(trajectory.turns) - 1:
+        raise TokensError(
+            f"expected a turn from 0 to {len(trajectory.turns) - 2} to cut "
+            f"{trajectory.scenario_id} after, got {k}; only a turn that another follows can be "
+            "continued in another way"
+        )
+    said = trajectory.conversation
+    answers = [i for i, message in enumerate(said) if message.role == "assistant"]
+    next_answer = answers[k + 1 - len(trajectory.turns)]  # an opening may hold answers of its own
+    return Prefix(
+        conversation=said[:next_answer],
+        token_ids=trajectory.token_ids[: trajectory.turns[k + 1].start],
+        turns=trajectory.turns[: k + 1],
+        seed=trajectory.seed,
+    )
+
+
 Speech = Generator[AskPolicy | AskUser, Sample | Reply, Played]
 
 
-def dialogue(opening: Conversation, chat: ChatFormat, limits: Limits) -> Speech:
+def dialogue(start: Conversation | Prefix, chat: ChatFormat, limits: Limits) -> Speech:
     """The order of speech of one dialogue.
 
     Yields AskPolicy and expects a Sample, yields AskUser and expects a Reply, in turns. Nothing is
@@ -56,15 +88,14 @@ def dialogue(opening: Conversation, chat: ChatFormat, limits: Limits) -> Speech:
     by `max_turn_tokens` is kept as it is. At the turn limit the user is still heard, since only
     the user knows that the task is done; a reply that ends nothing is then left out.
 
-    Raises BudgetError if the opening leaves no room for a single token.
+    start: an opening, or the beginning of a dialogue to go on with; limits count what it holds.
+    Raises BudgetError if the start leaves no room for a single token or turn.
     """
-    conversation, token_ids = opening, chat.opening(opening)
-    if len(token_ids) >= limits.max_conversation_tokens:
-        raise BudgetError(
-            f"the opening has {len(token_ids)} tokens and the whole dialogue at most "
-            f"{limits.max_conversation_tokens}; raise rollout.max_conversation_tokens"
-        )
-    turns: list[Turn] = []
+    if isinstance(start, Prefix):
+        conversation, token_ids, turns = start.conversation, start.token_ids, [*start.turns]
+    else:
+        conversation, token_ids, turns = start, chat.opening(start), []
+    _check_room(len(token_ids), len(turns), limits)
     while True:
         room = limits.max_conversation_tokens - len(token_ids)
         sample = yield AskPolicy(token_ids, min(limits.max_turn_tokens, room))
@@ -94,3 +125,16 @@ def dialogue(opening: Conversation, chat: ChatFormat, limits: Limits) -> Speech:
         turns[-1] = Turn(turn.start, turn.stop, turn.logp_behaviour, turn.stop_reason, bodies)
         token_ids += piece.token_ids
         conversation = (*conversation, reply.message)
+
+
+def _check_room(num_tokens: int, num_turns: int, limits: Limits) -> None:
+    if num_tokens >= limits.max_conversation_tokens:
+        raise BudgetError(
+            f"the dialogue starts with {num_tokens} tokens and may have at most "
+            f"{limits.max_conversation_tokens}; raise rollout.max_conversation_tokens"
+        )
+    if num_turns >= limits.max_turns:
+        raise BudgetError(
+            f"the dialogue starts with {num_turns} turns and may have at most {limits.max_turns}; "
+            "raise rollout.max_turns"
+        )

@@ -3,25 +3,39 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
 from turnwise.backends.protocol import Sample, Sampler, SampleRequest
 from turnwise.conversation import Conversation, Ending, Outcome, Trajectory, Usage
-from turnwise.rollouts.dialogue import AskPolicy, Limits, Played, dialogue
-from turnwise.tasks.protocol import S, Task
+from turnwise.rollouts.dialogue import AskPolicy, Limits, Played, Prefix, dialogue
+from turnwise.tasks.protocol import RedrawsOutcome, S, Task
 from turnwise.tokens import ChatFormat
 from turnwise.users import Reply, User
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A dialogue to be played."""
+    """A dialogue to be played.
+
+    A continuation (`prefix` given) has two seeds. Its user keeps the seed of the dialogue that was
+    cut, since a task recomputes what the user decided so far with it; the sampler and the outcome
+    draw anew, with `seed`. All continuations of a dialogue thus meet the luck that its own user
+    would have had in later turns, and differ in what the policy says and how that is scored. That
+    luck does not depend on what the policy says: means of continuations are unbiased values, and
+    in differences between turns of one dialogue the user's luck cancels. With the seed of the
+    dialogue itself the continuation is the dialogue's own rest, token by token.
+    """
 
     scenario_seed: int
     group_id: str
     seed: int  # the user's and the sampler's noise; equal seeds give equal dialogues
+    prefix: Prefix | None = None  # a dialogue to be continued; None: from the opening
+
+    @property
+    def user_seed(self) -> int:
+        return self.seed if self.prefix is None else self.prefix.seed
 
 
 def keyed_seed(*key: int | str) -> int:
@@ -93,31 +107,55 @@ async def _play_one(
 ) -> Trajectory:
     start_s = time.monotonic()
     scenario = stage.task.scenario(plan.scenario_seed)
-    opening = stage.task.opening(scenario)
-    speech = dialogue(opening, stage.chat, stage.limits)
+    user = stage.task.user(scenario, plan.user_seed)
+    deadline_s = start_s + stage.limits.timeout_s
+    played = await converse(
+        stage,
+        sampler,
+        plan.prefix or stage.task.opening(scenario),
+        lambda conversation: _heard(user, conversation, plan, deadline_s, failures),
+        noise_seed=plan.seed,
+        session=session,
+    )
+    return _trajectory(stage.task, scenario, plan, played, policy_version, start_s)
+
+
+async def converse(
+    stage: Stage[S],
+    sampler: Sampler,
+    start: Conversation | Prefix,
+    answer: Callable[[Conversation], Awaitable[Reply]],
+    *,
+    noise_seed: int,
+    session: str,
+) -> Played:
+    """One dialogue from its start to its end: the policy samples, `answer` is the user.
+
+    session: names the dialogue for the sampler's cache, which is released at the end.
+    """
     request = SampleRequest(
         prompt_ids=(),
-        noise_seed=plan.seed,
+        noise_seed=noise_seed,
         max_new_tokens=1,
         stop_ids=(stage.chat.stop_id,),
         temperature=stage.temperature,
         session=session,
     )
-    user = stage.task.user(scenario, plan.seed)
-    deadline_s = start_s + stage.limits.timeout_s
+    speech = dialogue(start, stage.chat, stage.limits)
     try:
         ask = next(speech)
         while True:
-            answer: Sample | Reply
+            said: Sample | Reply
             if isinstance(ask, AskPolicy):
-                answer = await sampler.sample(
+                said = await sampler.sample(
                     replace(request, prompt_ids=ask.prompt_ids, max_new_tokens=ask.max_new_tokens)
                 )
             else:
-                answer = await _heard(user, ask.conversation, plan, deadline_s, failures)
-            ask = speech.send(answer)
+                said = await answer(ask.conversation)
+            ask = speech.send(said)
     except StopIteration as end:
-        return _trajectory(stage.task, scenario, plan, end.value, policy_version, start_s)
+        played: Played = end.value
+        return played
     finally:
         sampler.release(session)
 
@@ -147,7 +185,7 @@ def _trajectory(
     if played.ending is Ending.SPEAKER_FAILED:
         outcome, turns = Outcome(None), played.turns
     else:
-        outcome = task.outcome(scenario, played.conversation, plan.seed)
+        outcome = _outcome(task, scenario, plan, played.conversation)
         rewards = task.turn_rewards(scenario, played.conversation)
         turns = tuple(
             replace(turn, rewards=reward)
@@ -156,7 +194,7 @@ def _trajectory(
     return Trajectory(
         scenario_id=scenario.id,
         group_id=plan.group_id,
-        seed=plan.seed,
+        seed=plan.user_seed,
         conversation=played.conversation,
         token_ids=played.token_ids,
         turns=turns,
@@ -165,3 +203,9 @@ def _trajectory(
         policy_version=policy_version,
         usage=Usage(len(played.token_ids) - written, written, time.monotonic() - start_s),
     )
+
+
+def _outcome(task: Task[S], scenario: S, plan: Plan, conversation: Conversation) -> Outcome:
+    if plan.prefix is not None and isinstance(task, RedrawsOutcome):
+        return task.redrawn_outcome(scenario, conversation, plan.user_seed, plan.seed)
+    return task.outcome(scenario, conversation, plan.user_seed)

@@ -103,11 +103,17 @@ class RuleTask(Generic[S, G]):
 
         parts: "success" (of the score as given), "recall" (always noise-free), and the game's own.
         """
+        return self.redrawn_outcome(scenario, conversation, seed, seed)
+
+    def redrawn_outcome(
+        self, scenario: S, conversation: Conversation, seed: int, outcome_seed: int
+    ) -> Outcome:
+        """The outcome with a draw of its own; the user's decisions are those of `seed`."""
         state = _states(self.game, scenario, conversation, seed)[-1]
         recall = self.game.recall(scenario, state)
         score = recall
         if self.outcome_noise == "bernoulli":
-            score = float(uniform(*_key(scenario, seed), "outcome") < recall)
+            score = float(uniform(*_key(scenario, outcome_seed), "outcome") < recall)
         parts = {"success": float(score >= SUCCESS), "recall": recall}
         return Outcome(score, {**parts, **self.game.parts(scenario, state)})
 

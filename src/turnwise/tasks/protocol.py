@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from turnwise.conversation import Conversation, Outcome
 from turnwise.users.protocol import User
@@ -64,3 +64,32 @@ class Task(Protocol[S]):
 
     def secrets(self, scenario: S) -> tuple[str, ...]:
         """Texts that must not be in what the policy reads before it asks for them."""
+
+
+@runtime_checkable
+class RedrawsOutcome(Task[S], Protocol[S]):
+    """A task whose outcome is drawn, with chance apart from the user's.
+
+    Without it `outcome` is taken to have no chance that the seed would drive.
+    """
+
+    def redrawn_outcome(
+        self, scenario: S, conversation: Conversation, seed: int, outcome_seed: int
+    ) -> Outcome:
+        """The outcome as `outcome_seed` draws it, with the user's decisions those of `seed`.
+
+        With equal seeds it is `outcome`.
+        """
+
+
+@runtime_checkable
+class KnowsTruth(Task[S], Protocol[S]):
+    """A task that knows exactly what each turn told the assistant, beside its exact credit."""
+
+    def information_gain(
+        self, scenario: S, conversation: Conversation, seed: int
+    ) -> tuple[float, ...]:
+        """Entropy over what is hidden that each assistant turn's reply took away, in nats.
+
+        One number a turn.
+        """
