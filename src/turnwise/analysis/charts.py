@@ -16,12 +16,14 @@ SMOOTH_FROM, WINDOW = 20, 5
 
 @dataclass(frozen=True)
 class Line:
-    """One series; its place in the chart's list decides its colour."""
+    """One series; by default its place in the chart's list decides its colour."""
 
     name: str
     points: Sequence[Point]  # step, value
     band: Sequence[tuple[float, float, float]] = ()  # step, low, high
     is_noisy: bool = False  # one value a training step: drawn faint, with a moving mean
+    colour: int | None = None  # 0..7; two series that belong together share one
+    is_dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,19 @@ def line_chart(
         return Markup("")
     frame = _frame(drawn, levels, limits)
     body = [_axes(frame), *(_level(frame, level) for level in levels)]
-    body += [_line(frame, i, line, is_alone=len(drawn) == 1) for i, line in enumerate(drawn)]
-    keys = [_key(f"s{i % COLOURS}", line.name, line.points[-1][1]) for i, line in enumerate(drawn)]
+    styles = [_style(i, line) for i, line in enumerate(drawn)]
+    body += [
+        _line(frame, style, line, is_alone=len(drawn) == 1)
+        for style, line in zip(styles, drawn, strict=True)
+    ]
+    keys = [
+        _key(style, line.name, line.points[-1][1])
+        for style, line in zip(styles, drawn, strict=True)
+    ]
     keys += [_key("level", level.name, level.value) for level in levels]
     if any(_is_smoothed(line) for line in drawn):
         note = f"{note} Lines are means of {WINDOW} steps.".strip()
-    return _figure(title, note, body, keys)
+    return figure(title, note, body, _joined_keys(keys))
 
 
 def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Markup:
@@ -97,7 +106,7 @@ def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Marku
         body.append(_polygon(f"layer s{i % COLOURS}", edge, line.name))
         keys.append(_key(f"s{i % COLOURS}", line.name, share[-1]))
         below = above
-    return _figure(title, note, [*body, _axes(frame)], keys)
+    return figure(title, note, [*body, _axes(frame)], _joined_keys(keys))
 
 
 def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
@@ -131,6 +140,34 @@ def shown(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def label(x: float, y: float, text: str, anchor: str) -> Markup:
+    """Words in a picture; anchor: "start", "middle" or "end" of them stands at x."""
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
+
+
+def figure(
+    title: str,
+    note: str,
+    body: Sequence[Markup],
+    below: Markup,
+    *,
+    height: int = HEIGHT,
+) -> Markup:
+    """A picture under its title and a sentence; what explains it stands below."""
+    caption = Markup("<figcaption>{}{}</figcaption>").format(
+        title, Markup("<small>{}</small>").format(note) if note else ""
+    )
+    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, height, title, Markup("").join(body)
+    )
+    return Markup('<figure class="chart">{}{}{}</figure>').format(caption, svg, below)
+
+
+def _style(index: int, line: Line) -> str:
+    colour = index if line.colour is None else line.colour
+    return f"s{colour % COLOURS}{' dashed' if line.is_dashed else ''}"
+
+
 def _tick(value: float) -> str:
     return f"{round(value, 10):g}".replace("-", "\N{MINUS SIGN}")
 
@@ -160,32 +197,32 @@ def _axes(frame: Frame) -> Markup:
                 px, WIDTH - RIGHT, py, py
             )
         )
-        parts.append(_text(px - 6, py + 4, _tick(y), "end"))
+        parts.append(label(px - 6, py + 4, _tick(y), "end"))
     for x in ticks(*frame.x, about=6):
         if x == int(x):
             px, py = frame.at(x, frame.y[0])
-            parts.append(_text(px, py + 15, _tick(x), "middle"))
-    parts.append(_text(WIDTH - RIGHT, HEIGHT - 2, "step", "end"))
+            parts.append(label(px, py + 15, _tick(x), "middle"))
+    parts.append(label(WIDTH - RIGHT, HEIGHT - 2, "step", "end"))
     return Markup("").join(parts)
 
 
-def _line(frame: Frame, index: int, line: Line, *, is_alone: bool) -> Markup:
-    colour, parts = f"s{index % COLOURS}", []
+def _line(frame: Frame, style: str, line: Line, *, is_alone: bool) -> Markup:
+    parts = []
     if line.band:
         edge = [frame.at(x, high) for x, _, high in line.band]
         edge += [frame.at(x, low) for x, low, _ in reversed(line.band)]
-        parts.append(_polygon(f"band {colour}", edge, f"{line.name}: 95 % interval"))
+        parts.append(_polygon(f"band {style}", edge, f"{line.name}: 95 % interval"))
     if _is_smoothed(line) and is_alone:
-        parts.append(_polyline(f"faint {colour}", [frame.at(*point) for point in line.points]))
-    parts.append(_polyline(f"line {colour}", [frame.at(*point) for point in _smooth(line)]))
+        parts.append(_polyline(f"faint {style}", [frame.at(*point) for point in line.points]))
+    parts.append(_polyline(f"line {style}", [frame.at(*point) for point in _smooth(line)]))
     interval = {x: f" ({shown(low)} to {shown(high)})" for x, low, high in line.band}
     for x, y in _smooth(line):
         px, py = frame.at(x, y)
-        label = f"{line.name}, step {shown(x)}: {shown(y)}{interval.get(x, '')}"
+        said = f"{line.name}, step {shown(x)}: {shown(y)}{interval.get(x, '')}"
         is_spot = line.is_noisy and len(line.points) > 1  # shown under the pointer only
         parts.append(
             Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
-                f"{'spot' if is_spot else 'dot'} {colour}", px, py, 2.5 if is_spot else 3.5, label
+                f"{'spot' if is_spot else 'dot'} {style}", px, py, 2.5 if is_spot else 3.5, said
             )
         )
     return Markup("").join(parts)
@@ -220,23 +257,11 @@ def _joined(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x},{y}" for x, y in points)
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
+def _joined_keys(keys: Sequence[Markup]) -> Markup:
+    return Markup('<div class="keys">{}</div>').format(Markup("").join(keys))
 
 
 def _key(style: str, name: str, last: float) -> Markup:
     return Markup('<span class="key"><i class="{}"></i>{} <b>{}</b></span>').format(
         style, name, shown(last)
-    )
-
-
-def _figure(title: str, note: str, body: Sequence[Markup], keys: Sequence[Markup]) -> Markup:
-    caption = Markup("<figcaption>{}{}</figcaption>").format(
-        title, Markup("<small>{}</small>").format(note) if note else ""
-    )
-    svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, title, Markup("").join(body)
-    )
-    return Markup('<figure class="chart">{}{}<div class="keys">{}</div></figure>').format(
-        caption, svg, Markup("").join(keys)
     )

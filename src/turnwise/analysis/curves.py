@@ -1,26 +1,14 @@
 """Which charts the report holds and what each of them answers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from turnwise.analysis.chapters import Chapter, by_turn, kept, noisy
 from turnwise.analysis.charts import Level, Line, line_chart, stacked_chart
+from turnwise.analysis.credit_curves import credit_chapters
 from turnwise.analysis.run_records import Row, RunRecords, series, suffixes
 from turnwise.conversation import Ending
-
-MOST_TURNS = 8  # lines in one chart
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A group of charts under one heading."""
-
-    name: str  # its anchor on the page
-    title: str
-    lead: str
-    charts: Sequence[Markup]
-    otherwise: str  # said when no chart has data
 
 
 def progress(run: RunRecords) -> list[Chapter]:
@@ -32,16 +20,17 @@ def progress(run: RunRecords) -> list[Chapter]:
             "Evaluations play the same held-out scenarios with the same seeds; the band is their "
             "95 % interval over scenarios, the dashed line the start. The number beside a name is "
             "its last value.",
-            _kept(_learning(run)),
+            kept(_learning(run)),
             "No evaluation and no training step was recorded.",
         ),
         Chapter(
             "credit",
             "Where the credit went",
             "The method shares out what a dialogue earned. Turn 1 is the first assistant turn.",
-            _kept(_credit(run.train)),
+            kept(_credit(run.train)),
             "No turn rewards or advantages were recorded.",
         ),
+        *credit_chapters(run.train),
     ]
 
 
@@ -54,14 +43,14 @@ def checks(run: RunRecords) -> list[Chapter]:
             "Measured on dialogues before their outcomes were learned from. Better than the base "
             "rate and an order accuracy well above 0.5 mean that turn credit carries information; "
             "trust 0 means it is not used yet.",
-            _kept(_reward_model(run.train)),
+            kept(_reward_model(run.train)),
             "This run has no implicit reward model.",
         ),
         Chapter(
             "endings",
             "How dialogues end while training",
             "",
-            _kept([_endings(run.train)]),
+            kept([_endings(run.train)]),
             "No endings were recorded.",
         ),
         Chapter(
@@ -69,14 +58,10 @@ def checks(run: RunRecords) -> list[Chapter]:
             "Health of the policy",
             "A rising KL with falling entropy is a policy that collapses; groups whose siblings "
             "all score the same teach nothing.",
-            _kept(_health(run.train)),
+            kept(_health(run.train)),
             "No policy diagnostics were recorded.",
         ),
     ]
-
-
-def _kept(charts: Sequence[Markup] | Iterator[Markup]) -> list[Markup]:
-    return [chart for chart in charts if chart]
 
 
 def _learning(run: RunRecords) -> Iterator[Markup]:
@@ -87,7 +72,7 @@ def _learning(run: RunRecords) -> Iterator[Markup]:
             levels=_start(run.evals, name),
             limits=limits,
         )
-    yield _noisy(
+    yield noisy(
         "Training reward per dialogue",
         run.train,
         {"reward": "reward/mean", "success": "outcome/success"},
@@ -103,20 +88,20 @@ def _learning(run: RunRecords) -> Iterator[Markup]:
 
 
 def _credit(train: Sequence[Row]) -> Iterator[Markup]:
-    yield _by_turn(
+    yield by_turn(
         "Advantage size by turn",
         train,
         "turns/advantage_abs/",
         "Mean absolute advantage: where the policy is pushed.",
     )
-    yield _by_turn("Reward by turn", train, "turns/reward/", "Mean turn reward, bonus included.")
+    yield by_turn("Reward by turn", train, "turns/reward/", "Mean turn reward, bonus included.")
     methods = {name.split("/turn/")[0] for name in suffixes(train, "credit/") if "/turn/" in name}
     for method in sorted(methods):
-        yield _by_turn(f"Credit by turn: {method}", train, f"credit/{method}/turn/", "")
+        yield by_turn(f"Credit by turn: {method}", train, f"credit/{method}/turn/", "")
 
 
 def _reward_model(train: Sequence[Row]) -> Iterator[Markup]:
-    yield _noisy(
+    yield noisy(
         "Error of the predicted outcome (BCE, nats)",
         train,
         {
@@ -125,7 +110,7 @@ def _reward_model(train: Sequence[Row]) -> Iterator[Markup]:
             "always the base rate": "prm/bce_base_rate",
         },
     )
-    yield _noisy(
+    yield noisy(
         "Order accuracy and trust",
         train,
         {"order accuracy": "prm/order_accuracy", "trust": "prm/trust"},
@@ -133,29 +118,29 @@ def _reward_model(train: Sequence[Row]) -> Iterator[Markup]:
         limits=(0.0, 1.0),
         note="Share of sibling pairs put in the right order; trust is 0 up to 0.55, 1 from 0.65.",
     )
-    yield _by_turn(
+    yield by_turn(
         "Drift of the turn rewards",
         train,
         "prm/turn_drift/",
         "Mean turn reward; credit that wanders to late turns is an overtrained reward model.",
     )
-    yield _noisy("Learned bias of the outcome logit", train, {"bias": "prm/bias"})
+    yield noisy("Learned bias of the outcome logit", train, {"bias": "prm/bias"})
 
 
 def _health(train: Sequence[Row]) -> Iterator[Markup]:
-    yield _noisy(
+    yield noisy(
         "KL divergence (nats per token)",
         train,
         {"to the reference": "kl/reference", "rollout to training": "kl/rollout_vs_train"},
     )
-    yield _noisy("Entropy (nats per token)", train, {"entropy": "entropy"})
-    yield _noisy(
+    yield noisy("Entropy (nats per token)", train, {"entropy": "entropy"})
+    yield noisy(
         "Groups without variance, clipped tokens (shares)",
         train,
         {"zero-variance groups": "group/zero_variance_frac", "clipped": "policy/clip_frac"},
         limits=(0.0, None),
     )
-    yield _noisy("Gradient norm before clipping", train, {"policy": "policy/grad_norm"})
+    yield noisy("Gradient norm before clipping", train, {"policy": "policy/grad_norm"})
 
 
 def _endings(train: Sequence[Row]) -> Markup:
@@ -175,24 +160,3 @@ def _evaluated(evals: Sequence[Row], name: str) -> Line:
 def _start(evals: Sequence[Row], name: str) -> list[Level]:
     points = series(evals[:1], f"{name}/mean")
     return [Level("start", points[0][1])] if points else []
-
-
-def _by_turn(title: str, train: Sequence[Row], prefix: str, note: str) -> Markup:
-    numbers = [word for word in suffixes(train, prefix) if word.isdigit()][:MOST_TURNS]
-    lines = [
-        Line(f"turn {int(k) + 1}", series(train, f"{prefix}{k}"), is_noisy=True) for k in numbers
-    ]
-    return line_chart(title, lines, note=note)
-
-
-def _noisy(
-    title: str,
-    train: Sequence[Row],
-    keys: dict[str, str],
-    *,
-    note: str = "",
-    levels: Sequence[Level] = (),
-    limits: tuple[float | None, float | None] = (None, None),
-) -> Markup:
-    lines = [Line(name, series(train, key), is_noisy=True) for name, key in keys.items()]
-    return line_chart(title, lines, note=note, levels=levels, limits=limits)

@@ -21,6 +21,16 @@ SHOWN_SHARE = 95  # per cent of the turns that the colour scale reaches
 Solved = tuple[bool, bool]  # before, after
 Pair = tuple[Record, Record]
 
+MEASURES: Mapping[str, str] = {  # in words; other names are shown as they are
+    "infopo/gain": "gain",
+    "infopo/advantage": "advantage of the gain",
+    "infopo/copied_share": "copied share",
+    "truth/gain": "true gain",
+    "truth/oracle": "true credit",
+}
+SUMS = frozenset({"infopo/logp_factual", "infopo/logp_counterfactual"})  # the gain says it
+NOTES: Mapping[str, str] = {"infopo/refusal": "no gain:", "infopo/fill": "reply replaced by"}
+
 KINDS: Mapping[Solved, str] = {
     (False, True): "solved only after training",
     (True, False): "solved only before training",
@@ -54,6 +64,7 @@ class Line:
     text: str
     turn: int | None  # number of the assistant turn, from 1; None for what the policy did not say
     marks: Mapping[str, Mark]  # by method
+    measures: str = ""  # what else was recorded of the turn, in words
 
     @property
     def marks_json(self) -> dict[str, tuple[str, str]]:
@@ -161,10 +172,40 @@ def card(title: str, record: Record, limits: Mapping[str, float]) -> Card:
     trajectory = record.trajectory
     turn_of_message = _turns(trajectory.conversation, len(trajectory.turns))
     lines = [
-        Line(message.role, _words(message), turn, _marks(record, turn, limits))
+        Line(
+            message.role,
+            _words(message),
+            turn,
+            _marks(record, turn, limits),
+            measures_of(record, turn) if turn else "",
+        )
         for message, turn in zip(trajectory.conversation, turn_of_message, strict=True)
     ]
     return Card(title, _facts(record), lines)
+
+
+def measures_of(record: Record, turn: int) -> str:
+    """The measures and notes of a turn, counted from 1; what was not computed is left out."""
+    numbers = [
+        f"{MEASURES.get(name, _plain(name))} {shown(value)}"
+        for name, values in record.measures.items()
+        if name not in SUMS and (value := values[turn - 1]) is not None and math.isfinite(value)
+    ]
+    words = [
+        f"{NOTES.get(name, f'{_plain(name)}:')} {texts[turn - 1]}"
+        for name, texts in record.notes.items()
+        if texts[turn - 1]
+    ]
+    return " · ".join([*numbers, *words])
+
+
+def group_facts(record: Record) -> str:
+    """What was computed for the dialogue's group."""
+    return " · ".join(f"{_plain(n)} {shown(value)}" for n, value in record.group_measures.items())
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("/", ": ")
 
 
 def _turns(conversation: Sequence[Message], num_turns: int) -> list[int | None]:

@@ -65,6 +65,7 @@ def render(run: RunRecords) -> str:
         pairs=[dialogues.pair_card(pair, limits) for pair in chosen],
         pair_scales=dialogues.scales(limits),
         group_scenario=group[0].trajectory.scenario_id if group else "",
+        group_facts=dialogues.group_facts(group[0]) if group else "",
         group=[
             dialogues.card(f"Sibling {i}", record, group_limits)
             for i, record in enumerate(group, start=1)
