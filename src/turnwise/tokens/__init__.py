@@ -1,6 +1,7 @@
 """Text to ids and back, who wrote which token in which turn, and the batch."""
 
 from turnwise.tokens.batch import TurnBatch, microbatches, turn_batch
+from turnwise.tokens.branches import Branch, Packed, pack, separate
 from turnwise.tokens.chat import (
     ChatFormat,
     ChatTokenizer,
@@ -13,8 +14,10 @@ from turnwise.tokens.chat import (
 from turnwise.tokens.tree import Tree
 
 __all__ = [
+    "Branch",
     "ChatFormat",
     "ChatTokenizer",
+    "Packed",
     "Piece",
     "TemplateReport",
     "TokenisedConversation",
@@ -22,6 +25,8 @@ __all__ = [
     "TurnBatch",
     "mask_preview",
     "microbatches",
+    "pack",
+    "separate",
     "tokenise",
     "turn_batch",
 ]
