@@ -5,6 +5,7 @@ that gains trust) and have noise; nothing is trained.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,17 @@ SLOTS = (("day", "friday"), ("size", "4 people"), ("food", "thai"))
 NUM_STEPS, NUM_SCENARIOS, NUM_TURNS = 60, 128, 4
 
 
-def fake_run(path: Path, *, seed: int = 0, opening: str = "please book a table") -> RunFolder:
-    """A finished run of 60 steps with evaluations every 10, dialogues and a comparison."""
+def fake_run(
+    path: Path,
+    *,
+    seed: int = 0,
+    opening: str = "please book a table",
+    is_studied: bool = True,
+) -> RunFolder:
+    """A finished run of 60 steps with evaluations every 10, dialogues and a comparison.
+
+    is_studied: with information gains, a critic, and credit compared with the truth.
+    """
     rng = np.random.default_rng(seed)
     folder = open_run_folder(path)
     folder.write_config({"seed": seed, "task": {"name": "clarify", "preset": "medium"}})
@@ -35,7 +45,8 @@ def fake_run(path: Path, *, seed: int = 0, opening: str = "please book a table")
     luck_N = rng.random(NUM_SCENARIOS)
     for step in range(NUM_STEPS + 1):
         if step:
-            append_metrics(folder.metrics, train_row(rng, step))
+            row = train_row(rng, step)
+            append_metrics(folder.metrics, row | study_row(step) if is_studied else row)
         if step in solved_at:
             records = [
                 dialogue(rng, i, step, luck < solved_at[step], opening)
@@ -47,6 +58,7 @@ def fake_run(path: Path, *, seed: int = 0, opening: str = "please book a table")
                 write_trajectories(folder.evaluation_dialogues(step), records)
             start = start or records
     siblings = [dialogue(rng, g // 4, NUM_STEPS, g % 3 == 0, opening, "train") for g in range(16)]
+    siblings = [measured_turns(record) for record in siblings] if is_studied else siblings
     write_trajectories(folder.training_dialogues(NUM_STEPS), siblings)
     compare(folder, start, records)
     return folder
@@ -94,6 +106,55 @@ def train_row(rng: np.random.Generator, step: int) -> dict[str, float | int | st
         row[f"prm/turn_drift/{k}"] = (0.02 * k - 0.01) * done + 0.003 * rng.normal()
         row[f"credit/itpo-norm/turn/{k}"] = 0.25 + (0.15 - 0.1 * k) * done + 0.02 * rng.normal()
     return row
+
+
+def study_row(step: int) -> dict[str, float | int | str | None]:
+    """Gains move to the first turns; turn 3 gains nothing at step 5, turn 4 is late to be seen."""
+    rng, done = np.random.default_rng([7, step]), 1 - np.exp(-step / 25)
+    row: dict[str, float | int | str | None] = {
+        "info/share": 0.12 - 0.04 * done + 0.005 * rng.normal(),
+        "info/gain_mean": 0.12 + 0.05 * done + 0.01 * rng.normal(),
+        "info/gate_mean": 0.35 + 0.02 * rng.normal(),
+        "info/groups_scored_frac": 0.9,
+        "info/negative_frac": 0.2 - 0.1 * done + 0.02 * rng.normal(),
+        "info/copied_share": 0.15 + 0.02 * rng.normal(),
+        "critic/loss": 0.1 - 0.05 * done + 0.005 * rng.normal(),
+        "critic/explained_variance": 0.5 * done + 0.05 * rng.normal(),
+        "prm/stability_turns": 0.85 + 0.02 * rng.normal(),
+        "prm/stability_tokens": 0.55 + 0.02 * rng.normal(),
+        "prm/best_turn_agreement": 0.3 + 0.4 * done + 0.02 * rng.normal(),
+        "prm/worst_turn_agreement": 0.3 + 0.3 * done + 0.02 * rng.normal(),
+        "prm/best_turn_chance": 0.31,
+    }
+    for method, reached in {"infopo": 0.5, "itpo-norm": 0.7}.items():
+        for truth in ("gain", "oracle"):
+            agreement = reached * done + 0.03 * rng.normal()
+            row[f"truth/spearman_{truth}/{method}"] = agreement
+            row[f"truth/kendall_{truth}/{method}"] = 0.7 * agreement
+    for k in range(NUM_TURNS):
+        if k < 3 or step > 10:
+            gain = (0.2 - 0.07 * k) * done - 0.03 + 0.02 * rng.normal()
+            row[f"info/gain/{k}"] = 0.0 if (k, step) == (2, 5) else gain
+            row[f"info/gain_count/{k}"] = 60 - 15 * k
+    return row
+
+
+def measured_turns(record: Record) -> Record:
+    """The record as a training step with information gains leaves it."""
+    num_asked = len(record.trajectory.turns) - 1
+    return replace(
+        record,
+        measures={
+            "infopo/gain": (*(0.25 / (k + 1) for k in range(num_asked)), None),
+            "infopo/logp_factual": (*(-2.0 for _ in range(num_asked)), None),
+            "truth/gain": (*(1.386 for _ in range(num_asked)), 0.0),
+        },
+        notes={
+            "infopo/refusal": (*("" for _ in range(num_asked)), "last turn"),
+            "infopo/fill": (*("gap" for _ in range(num_asked)), ""),
+        },
+        group_measures={"std_outcome": 0.5, "gate": 0.269},
+    )
 
 
 def dialogue(

@@ -84,6 +84,16 @@ def test_layers_fill_the_whole() -> None:
     ]
 
 
+def test_two_lines_may_share_a_colour_and_be_told_apart() -> None:
+    pair = [
+        Line("a", [(0, 1.0)], colour=3),
+        Line("b", [(0, 2.0), (1, 2.0)], colour=3, is_dashed=True),
+    ]
+    chart = line_chart("t", pair)
+    assert '<i class="s3"></i>a' in chart and '<i class="s3 dashed"></i>b' in chart
+    assert '<polyline class="line s3 dashed"' in chart
+
+
 def test_names_are_text() -> None:
     chart = line_chart("<b>t</b>", [Line("<script>", [(0, 1.0)])], note="a & b")
     assert "<script>" not in chart and "<b>t" not in chart

@@ -1,5 +1,7 @@
 """The colours of a dialogue are its credits, and the choice of dialogues hides no failure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from turnwise.analysis.dialogues import (
     card,
     choose,
     colour_step,
+    group_facts,
     limits_of,
     pair_card,
     pair_up,
@@ -120,6 +123,29 @@ def test_siblings_are_of_the_group_that_differs_most() -> None:
     assert [r.trajectory.outcome.score for r in found] == [1.0, 0.9, 0.0]
     assert len(siblings(mixed, 9)) == 5
     assert siblings(lost, 3) == []
+
+
+def test_a_turn_says_what_was_measured_of_it_in_words() -> None:
+    record = replace(
+        a_record(),
+        measures={
+            "infopo/gain": (0.25, None),
+            "infopo/logp_factual": (-3.0, None),
+            "truth/gain": (float("nan"), 0.0),
+            "own_thing/size": (2.0, None),
+        },
+        notes={"infopo/refusal": ("", "last turn"), "infopo/fill": ("compact", "")},
+    )
+    lines = card("t", record, {}).lines
+    assert lines[3].measures == "gain 0.250 · own thing: size 2 · reply replaced by compact"
+    assert lines[5].measures == "true gain 0 · no gain: last turn"
+    assert [line.measures for line in lines if line.turn is None] == [""] * 4
+    assert card("t", a_record(), {}).lines[3].measures == ""
+
+
+def test_a_group_says_what_was_measured_of_it() -> None:
+    record = replace(a_record(), group_measures={"std_outcome": 0.5, "gate": 0.25})
+    assert group_facts(record) == "std outcome 0.500 · gate 0.250"
 
 
 def test_a_made_up_dialogue_can_be_shown() -> None:

@@ -26,6 +26,19 @@ TITLES = (
     "solved only after training",
     "config.toml",
 )
+STUDY_TITLES = (
+    "Rank agreement with the exact information gain",
+    "Rank agreement with the exact turn values",
+    "Does an update of the reward model keep the order?",
+    "Is the best turn the truly best, the worst the worst?",
+    "Share of the advantage that is information",
+    "Mean gain (nats)",
+    "When does information count?",
+    "What the gain was made of (shares)",
+    "Mean gain by step and turn",
+    "Explained variance of the returns",
+    "Error of the critic",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +79,22 @@ def test_a_finished_run_has_every_part(run: RunFolder) -> None:
         assert title in page, title
     for method in ("itpo", "itpo-norm", "oracle", "advantage"):
         assert f'value="{method}"' in page
+
+
+def test_a_studied_run_shows_its_credit(finished: RunFolder) -> None:
+    page = page_of(finished)
+    for title in STUDY_TITLES:
+        assert title in page, title
+    assert "gain 0.250 · true gain 1.39 · reply replaced by gap" in page
+    assert "no gain: last turn" in page
+    assert "Of the group: std outcome 0.500 · gate 0.269." in page
+
+
+def test_a_run_without_those_methods_says_nothing_of_them(tmp_path: Path) -> None:
+    page = page_of(fake_run(tmp_path / "run", is_studied=False)).split("</style>")[1]
+    for title in (*STUDY_TITLES, "Credit against", "information gain", "critic", "Of the group"):
+        assert title not in page, title
+    assert 'class="measures"' not in page
 
 
 def test_what_was_said_is_text_and_never_markup(finished: RunFolder) -> None:

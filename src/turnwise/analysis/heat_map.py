@@ -50,11 +50,12 @@ def heat_map(title: str, cells: Sequence[Cell], *, note: str, row: str, counted:
     Rows beyond the first 12 are left out, and the note says so. The colours reach as far as 95 %
     of the fields.
     """
-    if not cells:
+    seen = [cell for cell in cells if cell.row < MOST_ROWS]
+    if not seen:
         return Markup("")
-    if max(cell.row for cell in cells) >= MOST_ROWS:
+    if len(seen) < len(cells):
         note += f" Only the first {MOST_ROWS} {row}s are shown."
-    grid = _grid([cell for cell in cells if cell.row < MOST_ROWS])
+    grid = _grid(seen)
     limit = float(np.percentile([abs(mean) for mean in grid.mean.values()], SHOWN_SHARE)) or 1.0
     body = [
         *(label(LEFT - 6, TOP + r * ROW + 13, str(r + 1), "end") for r in range(grid.num_rows)),
@@ -93,7 +94,7 @@ def _field(
     mean, where = grid.mean.get(place), f"{row_name}, {grid.steps(place[1])}"
     if mean is None:
         return _empty(x, y, round(wide, 1), f"{where}: nothing measured")
-    said = f"{where}: {shown(mean)} over {grid.count[place]} {counted}"
+    said = f"{where}: {shown(mean)} ({counted}: {grid.count[place]})"
     return _filled(x, y, round(wide, 1), mean / limit, said)
 
 
