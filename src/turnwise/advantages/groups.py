@@ -52,7 +52,7 @@ def mean_of_others(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor)
 
     Returns B; 0 where there is nobody to compare with (`has_siblings` tells where).
     """
-    low_B, above_B = _above_lowest(x_B, group_of_dialogue_B, is_valid_B)
+    low_B, above_B = above_lowest(x_B, group_of_dialogue_B, is_valid_B)
     others_B = _others(above_B, group_of_dialogue_B, is_valid_B)
     return torch.where(has_siblings(group_of_dialogue_B, is_valid_B), low_B + others_B, 0.0)
 
@@ -66,9 +66,22 @@ def leave_one_out(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) 
     nothing; equal values give exactly 0. Fewer than two valid siblings: 0.
     Source: RLOO, Ahmadian et al. 2024, arXiv:2402.14740.
     """
-    _, above_B = _above_lowest(x_B, group_of_dialogue_B, is_valid_B)
+    _, above_B = above_lowest(x_B, group_of_dialogue_B, is_valid_B)
     others_B = _others(above_B, group_of_dialogue_B, is_valid_B)
     return torch.where(has_siblings(group_of_dialogue_B, is_valid_B), above_B - others_B, 0.0)
+
+
+def group_centred(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
+    """Each dialogue's distance from the mean of its group's valid dialogues, itself included.
+
+        out_i = x_i − mean_j x_j
+
+    Returns B, 0 where invalid. Laws: every group sums to zero; equal values give exactly 0.
+    """
+    _, above_B = above_lowest(x_B, group_of_dialogue_B, is_valid_B)
+    n_B = num_siblings(group_of_dialogue_B, is_valid_B).clamp(min=1)
+    mean_B = group_sum(above_B, group_of_dialogue_B) / n_B
+    return torch.where(is_valid_B, above_B - mean_B, 0.0)
 
 
 def group_std(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
@@ -76,7 +89,7 @@ def group_std(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> T
 
     Returns B, the same for all siblings; 0 for an invalid row or fewer than two valid siblings.
     """
-    centred_B = _centred(x_B, group_of_dialogue_B, is_valid_B)
+    centred_B = group_centred(x_B, group_of_dialogue_B, is_valid_B)
     freedom_B = (num_siblings(group_of_dialogue_B, is_valid_B) - 1).clamp(min=1)
     std_B = (group_sum(centred_B.square(), group_of_dialogue_B) / freedom_B).sqrt()
     return torch.where(has_siblings(group_of_dialogue_B, is_valid_B), std_B, 0.0)
@@ -117,14 +130,17 @@ def group_standardise(
     Source: GRPO, Shao et al. 2024, arXiv:2402.03300. The floor is ours: without it a group of
     nearly equal outcomes trains at full strength on nothing.
     """
-    centred_B = _centred(x_B, group_of_dialogue_B, is_valid_B)
+    centred_B = group_centred(x_B, group_of_dialogue_B, is_valid_B)
     return over_group_std(centred_B, x_B, group_of_dialogue_B, is_valid_B, floor=floor)
 
 
-def _above_lowest(
+def above_lowest(
     x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor
 ) -> tuple[Tensor, Tensor]:
-    # Equal siblings become exact zeros here, which makes "no signal" exactly 0 in all that follows.
+    """The lowest valid value of each dialogue's group, and the excess over it (0 where invalid).
+
+    Equal siblings become exact zeros here, which makes "no signal" exactly 0 in all that follows.
+    """
     groups, index_B = torch.unique(group_of_dialogue_B, return_inverse=True)
     entered_B = torch.where(is_valid_B, x_B, torch.inf)
     low_P = x_B.new_full((len(groups),), torch.inf).scatter_reduce(0, index_B, entered_B, "amin")
@@ -134,13 +150,6 @@ def _above_lowest(
 def _others(above_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
     others_B = (num_siblings(group_of_dialogue_B, is_valid_B) - 1).clamp(min=1)
     return (group_sum(above_B, group_of_dialogue_B) - above_B) / others_B
-
-
-def _centred(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
-    _, above_B = _above_lowest(x_B, group_of_dialogue_B, is_valid_B)
-    n_B = num_siblings(group_of_dialogue_B, is_valid_B).clamp(min=1)
-    mean_B = group_sum(above_B, group_of_dialogue_B) / n_B
-    return torch.where(is_valid_B, above_B - mean_B, 0.0)
 
 
 def _as(x_B: Tensor, like: Tensor) -> Tensor:

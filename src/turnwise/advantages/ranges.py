@@ -3,6 +3,12 @@
 from turnwise.errors import ConfigError
 
 
+def check_positive(name: str, value: float) -> None:
+    """Raises ConfigError naming the setting unless it is above 0 (NaN is not)."""
+    if not value > 0:
+        raise ConfigError(f"expected {name} > 0, got {value}; choose a positive number")
+
+
 def check_not_negative(name: str, value: float) -> None:
     """Raises ConfigError naming the setting unless it is 0 or more (NaN is not)."""
     if not value >= 0:

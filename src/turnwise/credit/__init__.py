@@ -3,6 +3,16 @@
 No baseline and no model lives here: log-probabilities come in, credit goes out.
 """
 
+from turnwise.credit.infopo import (
+    clamped_tokens,
+    gain_full_kl,
+    gain_k3,
+    gain_marginal,
+    gain_mean,
+    gain_sum,
+    next_turn_sum,
+    per_next_token,
+)
 from turnwise.credit.itpo import (
     implicit_token_rewards,
     implicit_turn_rewards,
@@ -31,17 +41,25 @@ from turnwise.credit.trust import Trust, order_accuracy, sign_accuracy
 __all__ = [
     "Trust",
     "check_outcomes",
+    "clamped_tokens",
     "count_words",
     "dirichlet_weights",
+    "gain_full_kl",
+    "gain_k3",
+    "gain_marginal",
+    "gain_mean",
+    "gain_sum",
     "implicit_token_rewards",
     "implicit_turn_rewards",
     "length_penalty",
     "max_return_normalised",
     "mix_with_uniform",
+    "next_turn_sum",
     "oracle_turn_rewards",
     "order_accuracy",
     "outcome_on_last_turn",
     "penalty_share",
+    "per_next_token",
     "robust_batch_scale",
     "shared_outcome",
     "sign_accuracy",
