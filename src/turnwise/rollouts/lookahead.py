@@ -9,7 +9,7 @@ continuations of a state.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 
 import torch
 from torch import Tensor
@@ -27,15 +27,21 @@ class LookaheadValues:
     """Values of B dialogues in outcome units, and what they cost."""
 
     value_BK: Tensor  # float32; NaN where no continuation was judged, 0 where there is no turn
-    std_error_BK: Tensor  # float32; 0 after the last turn, NaN where fewer than two were judged
+    std_error_BK: Tensor  # float32; NaN where fewer than two continuations were judged
     num_dialogues: int  # continuations played
     num_failed: int  # of them: no outcome, since a speaker failed or it could not be judged
     num_tokens: int  # that the policy wrote in them
 
-    @property
-    def is_known_B(self) -> Tensor:
-        """Dialogues with a value after every turn; a dialogue without one cannot be credited."""
-        return ~self.value_BK.isnan().any(dim=1)
+    def metrics(self) -> dict[str, float]:
+        """What a step reports; "lookahead/std_error" only where a state was judged twice."""
+        error = float(self.std_error_BK.nanmean())
+        return {
+            "lookahead/dialogues": float(self.num_dialogues),
+            "lookahead/tokens": float(self.num_tokens),
+            "lookahead/failed": float(self.num_failed),
+            "lookahead/unknown": float(self.value_BK.isnan().sum()),
+            **({} if isnan(error) else {"lookahead/std_error": error}),
+        }
 
 
 async def lookahead_values(
@@ -55,7 +61,7 @@ async def lookahead_values(
     seed, turn, number) alone, so that neither the order nor the number of dialogues changes a
     value; what the user's luck is in them stands at `Plan`. A continuation without an outcome is
     counted and left out. A state that none of its continuations could judge has the value NaN:
-    nothing is put in its place (`LookaheadValues.is_known_B`).
+    nothing is put in its place, so neither the turn before it nor the one after it has a credit.
 
     Raises ConfigError unless samples >= 1.
     Source: the forward sampling of Wu et al. 2025 (CollabLLM), arXiv:2502.00640, whose rewards are
@@ -71,7 +77,8 @@ async def lookahead_values(
     ]
     played, _ = await play(stage, sampler, plans)
     score_NM = torch.tensor([_score(one) for one in played]).reshape(-1, samples)
-    value_BK, error_BK = _last_values(trajectories)
+    value_BK = _own_outcomes(trajectories)
+    error_BK = torch.full_like(value_BK, nan)
     if states:
         place = tuple(torch.tensor(states).T)
         value_BK[place], error_BK[place] = score_NM.nanmean(dim=1), _std_error(score_NM)
@@ -99,14 +106,14 @@ def _score(trajectory: Trajectory) -> float:
     return nan if score is None else score
 
 
-def _last_values(trajectories: Sequence[Trajectory]) -> tuple[Tensor, Tensor]:
-    """Arrays BK of zeros, with each dialogue's own outcome after its last turn in the first."""
+def _own_outcomes(trajectories: Sequence[Trajectory]) -> Tensor:
+    """Each dialogue's own outcome after its last turn, 0 elsewhere. Returns value_BK."""
     K = max((len(one.turns) for one in trajectories), default=0)
     value_BK = torch.zeros(len(trajectories), K)
     for b, one in enumerate(trajectories):
         if one.turns:
             value_BK[b, len(one.turns) - 1] = _score(one)
-    return value_BK, torch.zeros_like(value_BK)
+    return value_BK
 
 
 def _std_error(score_NM: Tensor) -> Tensor:
