@@ -93,7 +93,7 @@ def test_a_whole_group_by_default() -> None:
     info_BK = standardise_turns(GAIN_BK, ELIGIBLE_BK, GROUP_B, min_std=1e-3)
     assert info_BK[0].tolist() == pytest.approx([1.1619, -0.3873, 0], abs=1e-4)
     assert info_BK[1:, 0].tolist() == pytest.approx([0.3873, -1.1619], abs=1e-4)
-    advantage_BT = fused(external_B, info_BK, gate_B, TURN_BT, weight=0.5)
+    advantage_BT = fused(external_B[:, None], info_BK, gate_B, TURN_BT, weight=0.5)
     expected = [[1.2939, 1.1083, 1.1547], [-0.5309, -0.5773], [-0.7166, -0.5773]]
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
@@ -112,7 +112,7 @@ def test_a_whole_group_as_the_public_code_counts() -> None:
     cap = magnitude_cap(external_B, info_BK, LENGTH_BK)
     assert cap.item() == pytest.approx(1.0, abs=1e-6)
     gate_B = variance_gate(OUTCOME_B, GROUP_B, temperature=0.5)
-    advantage_BT = fused(external_B, cap * info_BK, gate_B, TURN_BT, weight=0.5)
+    advantage_BT = fused(external_B[:, None], cap * info_BK, gate_B, TURN_BT, weight=0.5)
     expected = [[1.3443, 1.0459, 1.1547], [-0.5549, -0.5773], [-0.5773, -0.5773]]
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
@@ -124,7 +124,7 @@ def test_with_equal_outcomes_the_information_term_alone_trains() -> None:
     assert external_B.tolist() == [0.0, 0.0, 0.0]
     assert gate_B.tolist() == [0.5, 0.5, 0.5]
     info_BK = standardise_turns(GAIN_BK, ELIGIBLE_BK, GROUP_B, min_std=1e-3)
-    advantage_BT = fused(external_B, info_BK, gate_B, TURN_BT, weight=0.5)
+    advantage_BT = fused(external_B[:, None], info_BK, gate_B, TURN_BT, weight=0.5)
     expected = [[0.2905, -0.0968, 0], [0.0968, 0], [-0.2905, 0]]
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
@@ -281,12 +281,12 @@ def test_turns_that_are_not_valid_get_the_external_advantage_alone(
     info_BK = standardise_turns(gain_BK, valid_BK, group_B, min_std=1e-3)
     gate_B = variance_gate(outcome_B, group_B, temperature=0.5)
     turn_BT = torch.arange(3).expand(len(rows), 3)
-    advantage_BK = fused(external_B, info_BK, gate_B, turn_BT, weight=0.5)
+    advantage_BK = fused(external_B[:, None], info_BK, gate_B, turn_BT, weight=0.5)
     external_BK = external_B.unsqueeze(1).expand_as(advantage_BK)
     assert bool((advantage_BK[~valid_BK] == external_BK[~valid_BK]).all())
     assert bool(((gate_B > 0) & (gate_B <= 0.5)).all())
     # β = 0 is plain group-relative training, bit for bit.
-    assert torch.equal(fused(external_B, info_BK, gate_B, turn_BT, weight=0.0), external_BK)
+    assert torch.equal(fused(external_B[:, None], info_BK, gate_B, turn_BT, weight=0.0), external_BK)
 
 
 def test_a_group_of_one_is_refused_or_keeps_its_outcome() -> None:

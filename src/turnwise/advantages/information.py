@@ -213,21 +213,22 @@ def decayed_twice(beta: float, *, decay: float, epoch: float) -> float:
 
 
 def fused(
-    external_B: Tensor,
+    external_BT: Tensor,
     information_BK: Tensor,
     gate_B: Tensor,
     turn_of_token_BT: Tensor,
     *,
     weight: float,
 ) -> Tensor:
-    """Equation (5): A_bt = A_ext_b + β·gate_g·A_info_{b,k(t)} on written tokens.
+    """Equation (5): A_bt = A_ext_bt + β·gate_g·A_info_{b,k(t)} on written tokens.
 
-    information_BK: 0 on turns that are not valid, which so get A_ext alone. gate_B: from
-    `variance_gate`; ones for no gate. weight: β after any decay.
-    Returns advantage_BT, 0 where not written.
+    external_BT: A_ext; in the paper one number a dialogue. information_BK: 0 on turns that are not
+    valid, which so get A_ext alone. gate_B: from `variance_gate`; ones for no gate. weight: β after
+    any decay. Returns advantage_BT, 0 where not written.
     """
-    advantage_BK = external_B.unsqueeze(1) + weight * gate_B.unsqueeze(1) * information_BK
-    return spread_to_tokens(advantage_BK, turn_of_token_BT)
+    term_BK = weight * gate_B.unsqueeze(1) * information_BK
+    written_BT = turn_of_token_BT >= 0
+    return torch.where(written_BT, external_BT, 0.0) + spread_to_tokens(term_BK, turn_of_token_BT)
 
 
 def information_share(
