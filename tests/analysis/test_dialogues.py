@@ -137,7 +137,7 @@ def test_a_turn_says_what_was_measured_of_it_in_words() -> None:
         notes={"infopo/refusal": ("", "last turn"), "infopo/fill": ("compact", "")},
     )
     lines = card("t", record, {}).lines
-    assert lines[3].measures == "gain 0.250 · own thing: size 2 · reply replaced by compact"
+    assert lines[3].measures == "gain 0.250 · own thing: size 2 · fill compact"
     assert lines[5].measures == "true gain 0 · no gain: last turn"
     assert [line.measures for line in lines if line.turn is None] == [""] * 4
     assert card("t", a_record(), {}).lines[3].measures == ""

@@ -35,7 +35,7 @@ STUDY_TITLES = (
     "Mean gain (nats)",
     "When does information count?",
     "What the gain was made of (shares)",
-    "Mean gain by step and turn",
+    "Mean gain by step and turn (nats)",
     "Explained variance of the returns",
     "Error of the critic",
 )
@@ -85,7 +85,7 @@ def test_a_studied_run_shows_its_credit(finished: RunFolder) -> None:
     page = page_of(finished)
     for title in STUDY_TITLES:
         assert title in page, title
-    assert "gain 0.250 · true gain 1.39 · reply replaced by gap" in page
+    assert "gain 0.250 · true gain 1.39 · fill gap" in page
     assert "no gain: last turn" in page
     assert "Of the group: std outcome 0.500 · gate 0.269." in page
 

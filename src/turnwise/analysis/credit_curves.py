@@ -119,9 +119,9 @@ def _information(train: Sequence[Row]) -> Iterator[Markup]:
         limits=(0.0, None),
     )
     yield heat_map(
-        "Mean gain by step and turn",
+        "Mean gain by step and turn (nats)",
         _gains(train),
-        note="Nats.",
+        note="Blue above zero, orange below.",
         row="turn",
         counted="turns",
     )

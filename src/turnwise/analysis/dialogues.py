@@ -29,7 +29,7 @@ MEASURES: Mapping[str, str] = {  # in words; other names are shown as they are
     "truth/oracle": "true credit",
 }
 SUMS = frozenset({"infopo/logp_factual", "infopo/logp_counterfactual"})  # the gain says it
-NOTES: Mapping[str, str] = {"infopo/refusal": "no gain:", "infopo/fill": "reply replaced by"}
+NOTES: Mapping[str, str] = {"infopo/refusal": "no gain:", "infopo/fill": "fill"}
 
 KINDS: Mapping[Solved, str] = {
     (False, True): "solved only after training",
