@@ -1,7 +1,7 @@
 """Losses of tokens and dialogues, unreduced, and the divisor that turns them into one number.
 
-Here: the clipped surrogate, KL estimators, the implicit reward model's cross-entropy, the weights
-of tokens in a step. Not here: rewards of turns (credit) and what they are compared with
+Here: the clipped surrogate, KL estimators, the losses of values and of the implicit reward model,
+the weights of tokens in a step. Not here: rewards of turns (credit) and what they are compared with
 (advantages). Every function is pure; arrays in, arrays out.
 """
 
@@ -23,6 +23,7 @@ from turnwise.losses.objective import (
     policy_objective,
 )
 from turnwise.losses.surrogate import ClipRange, clipped_surrogate
+from turnwise.losses.value import clipped_value_loss, verdict_loss, verdict_value
 
 __all__ = [
     "ClipRange",
@@ -30,6 +31,7 @@ __all__ = [
     "base_rate_bce",
     "bias_gradient",
     "clipped_surrogate",
+    "clipped_value_loss",
     "entropy_weights",
     "implicit_prm_bce",
     "implicit_prm_logits",
@@ -43,4 +45,6 @@ __all__ = [
     "loss_weights",
     "policy_objective",
     "prm_token_weights",
+    "verdict_loss",
+    "verdict_value",
 ]

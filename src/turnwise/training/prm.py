@@ -6,7 +6,7 @@ wanted. Trust and calibration learn from prequential scores of earlier steps onl
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -146,15 +146,8 @@ class ImplicitPrm:
         if not self.config.shuffle:
             yield from torch.split(torch.arange(len(judged.group_B)), self.config.mini_batch)
             return
-        random = np.random.default_rng([self.seed, step, number, 1])
-        rows: list[int] = []
-        for group in random.permutation(int(judged.group_B.max()) + 1).tolist():
-            siblings = (judged.group_B == group).nonzero()[:, 0].tolist()
-            if rows and len(rows) + len(siblings) > self.config.mini_batch:
-                yield torch.tensor(rows)
-                rows = []
-            rows += siblings
-        yield torch.tensor(rows)
+        noise = (self.seed, step, number, 1)
+        yield from whole_groups(judged.group_B, self.config.mini_batch, noise)
 
     def _learn(self, judged: Judged) -> list[tuple[Tensor, Tensor]]:
         """One optimizer step on mean BCE. Returns each pass's rows and log-probs before it."""
@@ -241,3 +234,18 @@ class ImplicitPrm:
         self.history = self.history.extended(
             turn_sum_BK, is_turn_BK, judged.outcome_B, judged.is_valid_B
         )
+
+
+def whole_groups(group_B: Tensor, size: int, noise: Sequence[int]) -> Iterator[Tensor]:
+    """Rows of mini-batches of whole groups, in an order seeded by `noise`.
+
+    As many groups as `size` dialogues hold, but at least one.
+    """
+    rows: list[int] = []
+    for group in np.random.default_rng(noise).permutation(int(group_B.max()) + 1).tolist():
+        siblings = (group_B == group).nonzero()[:, 0].tolist()
+        if rows and len(rows) + len(siblings) > size:
+            yield torch.tensor(rows)
+            rows = []
+        rows += siblings
+    yield torch.tensor(rows)
