@@ -1,0 +1,11 @@
+"""One client for every OpenAI-compatible endpoint: retries, limits, cache and what was spent.
+
+Here are questions and answers as text. What is asked, and how an answer is read, belongs to those
+who ask: judges, users.
+"""
+
+from turnwise.endpoints.cache import AnswerCache
+from turnwise.endpoints.chat import ChatEndpoint, Question, Spent
+from turnwise.endpoints.patience import Patience, retry_after_s
+
+__all__ = ["AnswerCache", "ChatEndpoint", "Patience", "Question", "Spent", "retry_after_s"]
