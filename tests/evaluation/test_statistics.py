@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,12 +12,10 @@ from turnwise.errors import GroupError, ShapeError
 from turnwise.evaluation.statistics import (
     Interval,
     clustered_bootstrap_mean,
-    kendall_tau_b,
     paired_difference,
     paired_scores,
     pass_at_k,
     pass_hat_k,
-    spearman,
 )
 
 scores = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=20)
@@ -155,22 +152,3 @@ def test_pass_rates_of_too_few_dialogues_are_unknown() -> None:
 def test_pass_rates_refuse_scores_and_empty_choices(success: list[float], k: int) -> None:
     with pytest.raises(GroupError, match="successes of 0 or 1"):
         pass_at_k(success, ["a", "a"], k=k)
-
-
-def test_rank_correlations_by_hand() -> None:
-    # ranks of y: 1, 3, 2, 4 -> Σd² = 2, ρ = 1 − 6·2/(4·15) = 0.8; 5 of 6 pairs agree: τ = 4/6
-    assert spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(0.8)
-    assert kendall_tau_b([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(4 / 6)
-    # one tie in y: 5 agreeing pairs of 6, τ-b = 5 / √(6·5)
-    assert kendall_tau_b([1, 2, 3, 4], [1, 2, 2, 3]) == pytest.approx(5 / math.sqrt(30))
-
-
-def test_pairs_that_were_not_judged_do_not_count() -> None:
-    assert spearman([1, 2, None, 3], [1, 2, 9, math.nan]) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("correlation", [spearman, kendall_tau_b])
-def test_a_constant_orders_nothing(correlation: Callable[..., float]) -> None:
-    assert math.isnan(correlation([1, 1, 1], [1, 2, 3]))
-    assert math.isnan(correlation([1, 2, 3], [0.1, 0.1, 0.1]))
-    assert math.isnan(correlation([1], [2]))

@@ -3,6 +3,15 @@
 No baseline and no model lives here: log-probabilities come in, credit goes out.
 """
 
+from turnwise.credit.agreement import (
+    Scores,
+    Stability,
+    TurnAgreement,
+    best_turn_agreement,
+    kendall_tau_b,
+    rank_stability,
+    spearman,
+)
 from turnwise.credit.infopo import (
     clamped_tokens,
     gain_full_kl,
@@ -25,6 +34,8 @@ from turnwise.credit.itpo import (
     turn_logits_sum_over_length_power,
     turn_weights,
 )
+from turnwise.credit.judged import judge_weights
+from turnwise.credit.lookahead import lookahead_errors, lookahead_rewards
 from turnwise.credit.oracle import oracle_turn_rewards
 from turnwise.credit.outcome import (
     check_outcomes,
@@ -39,7 +50,11 @@ from turnwise.credit.public_code import turns_from_mask_runs, without_last_token
 from turnwise.credit.trust import Trust, order_accuracy, sign_accuracy
 
 __all__ = [
+    "Scores",
+    "Stability",
     "Trust",
+    "TurnAgreement",
+    "best_turn_agreement",
     "check_outcomes",
     "clamped_tokens",
     "count_words",
@@ -51,7 +66,11 @@ __all__ = [
     "gain_sum",
     "implicit_token_rewards",
     "implicit_turn_rewards",
+    "judge_weights",
+    "kendall_tau_b",
     "length_penalty",
+    "lookahead_errors",
+    "lookahead_rewards",
     "max_return_normalised",
     "mix_with_uniform",
     "next_turn_sum",
@@ -60,10 +79,12 @@ __all__ = [
     "outcome_on_last_turn",
     "penalty_share",
     "per_next_token",
+    "rank_stability",
     "robust_batch_scale",
     "shared_outcome",
     "sign_accuracy",
     "signed_turn_weights",
+    "spearman",
     "token_returns",
     "turn_logits_mean_times_global_length",
     "turn_logits_sum",

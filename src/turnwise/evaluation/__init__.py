@@ -1,5 +1,6 @@
 """Fixed scenarios played with a fixed policy, and what they say: intervals, pairs, pass^k."""
 
+from turnwise.credit import kendall_tau_b, spearman
 from turnwise.evaluation.evaluate import (
     HELD_OUT,
     Evaluation,
@@ -12,12 +13,10 @@ from turnwise.evaluation.statistics import (
     Interval,
     Rate,
     clustered_bootstrap_mean,
-    kendall_tau_b,
     paired_difference,
     paired_scores,
     pass_at_k,
     pass_hat_k,
-    spearman,
 )
 
 __all__ = [

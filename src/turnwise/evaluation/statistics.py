@@ -12,11 +12,10 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from turnwise.credit import Scores
 from turnwise.errors import GroupError, ShapeError
 
-Scores = Sequence[float | None] | NDArray[np.float64]
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
@@ -145,30 +144,6 @@ def pass_at_k(success_N: Scores, cluster_N: Sequence[Hashable], *, k: int) -> Ra
     return _rate(success_N, cluster_N, k, lambda n, c: 1 - comb(n - c, k) / comb(n, k))
 
 
-def spearman(x_N: Scores, y_N: Scores) -> float:
-    """Spearman's rank correlation in [−1, 1], ties by mean rank.
-
-    Pairs with a side not judged are left out. NaN if fewer than two pairs are left or one side is
-    constant: a constant orders nothing.
-    Raises ShapeError if the two differ in length.
-    """
-    x_N, y_N = _judged_pairs(x_N, y_N)
-    if _orders_nothing(x_N) or _orders_nothing(y_N):
-        return math.nan
-    return float(stats.spearmanr(x_N, y_N).statistic)
-
-
-def kendall_tau_b(x_N: Scores, y_N: Scores) -> float:
-    """Kendall's τ-b in [−1, 1], which corrects for ties.
-
-    Left-out pairs, the constant case (NaN) and errors as in `spearman`.
-    """
-    x_N, y_N = _judged_pairs(x_N, y_N)
-    if _orders_nothing(x_N) or _orders_nothing(y_N):
-        return math.nan
-    return float(stats.kendalltau(x_N, y_N, variant="b").statistic)
-
-
 def _as_array(score_N: Scores, other_N: Sequence[object] | Array) -> Array:
     if len(score_N) != len(other_N):
         raise ShapeError(
@@ -209,13 +184,3 @@ def _rate(
     chances = [chance(int(n), int(c)) for n, c in zip(count_C, sum_C, strict=True) if n >= k]
     rate = math.fsum(chances) / len(chances) if chances else math.nan
     return Rate(rate, len(chances), len(set(cluster_N)) - len(chances))
-
-
-def _judged_pairs(x_N: Scores, y_N: Scores) -> tuple[Array, Array]:
-    x_N, y_N = _as_array(x_N, y_N), _as_array(y_N, x_N)
-    judged_N = np.isfinite(x_N) & np.isfinite(y_N)
-    return x_N[judged_N], y_N[judged_N]
-
-
-def _orders_nothing(x_N: Array) -> bool:
-    return len(x_N) < 2 or bool((x_N == x_N[0]).all())
