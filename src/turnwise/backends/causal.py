@@ -4,14 +4,17 @@ The hidden states of a pass are B × T × width; logits exist only for positions
 written token, a chunk of them at a time, so that nothing of size B × T × V is ever made.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 from turnwise.backends.logits import check_temperature, logp_and_entropy
+from turnwise.backends.trees import predictions
 from turnwise.errors import ModelError
 from turnwise.tokens import TurnBatch
 
@@ -81,49 +84,80 @@ class CausalModel:
             ours = self.head(self.hidden(token_BT))
         return own.shape == ours.shape and bool(torch.allclose(own, ours, rtol=1e-4, atol=1e-4))
 
-    def hidden(self, token_BT: Tensor) -> Tensor:
-        """Hidden states after the last norm, B × T × width. Padding on the right is never seen."""
-        # No mask: with plain causal attention a token sees only what is before it.
-        hidden: Tensor = self.decoder(input_ids=token_BT, use_cache=False).last_hidden_state
+    def hidden(self, token_BT: Tensor, **context: object) -> Tensor:
+        """Hidden states after the last norm, B × T × width. Padding on the right is never seen.
+
+        context: further arguments of the decoder: positions, a mask, a cache.
+        """
+        # Without a mask a token sees, by plain causal attention, only what is before it.
+        given: dict[str, object] = {"use_cache": False, **context}
+        hidden: Tensor = self.decoder(input_ids=token_BT.to(self.device), **given).last_hidden_state
         return hidden
+
+    def logits(self, hidden_NW: Tensor) -> Tensor:
+        """The model's own logits of hidden states, N × V: scaled and capped as it does."""
+        if self.logits_are_head_of_hidden:
+            logits_NV: Tensor = self.head(hidden_NW)
+            return logits_NV
+
+        def ours(module: nn.Module, args: object, output: ModelOutput) -> ModelOutput:
+            output["last_hidden_state"] = hidden_NW[None]
+            return output
+
+        # Everything the model does after its decoder, on states that the decoder did not compute.
+        hook = self.decoder.register_forward_hook(ours)
+        try:
+            one = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+            own: Tensor = self.model(input_ids=one, use_cache=False).logits[0]
+        finally:
+            hook.remove()
+        return own
 
     def states(self, batch: TurnBatch) -> Tensor:
         """Hidden states before each written token, in reading order, N × width."""
         row_N, column_N = batch.written_BT.to(self.device)[:, 1:].nonzero(as_tuple=True)
         return self.hidden(batch.token_BT.to(self.device))[row_N, column_N]
 
-    def scores(self, batch: TurnBatch, *, temperature: float, with_entropy: bool = False) -> Scores:
+    def scores(
+        self,
+        batch: TurnBatch,
+        *,
+        temperature: float,
+        with_entropy: bool = False,
+        read: "Read | None" = None,
+    ) -> Scores:
         """Log-probability (and entropy) of every written token, on the model's device.
 
-        temperature: > 0; the logits are divided by it.
+        temperature: > 0; the logits are divided by it. read: gives the hidden states of rows that
+        are not plain texts.
         Raises ConfigError for a temperature that is not positive.
         """
         check_temperature(temperature)
-        token_BT = batch.token_BT.to(self.device)
-        row_N, column_N = batch.written_BT.to(self.device)[:, 1:].nonzero(as_tuple=True)
-        target_N = token_BT[row_N, column_N + 1]
-        if self.logits_are_head_of_hidden:
-            hidden_N = self.hidden(token_BT)[row_N, column_N]
-            logp_N, entropy_N = self._score_hidden(hidden_N, target_N, temperature, with_entropy)
-        else:
-            logp_N, entropy_N = self._score_rows(
-                token_BT, row_N, column_N, target_N, temperature, with_entropy
-            )
-        place = (row_N, column_N + 1)
-        blank_BT = logp_N.new_zeros(token_BT.shape)
+        row_N, column_N, before_N = (index.to(self.device) for index in predictions(batch))
+        target_N = batch.token_BT.to(self.device)[row_N, column_N]
+        hidden_BTW = read(self, batch) if read else self.hidden(batch.token_BT)
+        logp_N, entropy_N = self._score_hidden(
+            hidden_BTW[row_N, before_N], target_N, temperature, with_entropy
+        )
+        place = (row_N, column_N)
+        blank_BT = logp_N.new_zeros(batch.token_BT.shape)
         return Scores(
             logp_BT=blank_BT.index_put(place, logp_N),
             entropy_BT=blank_BT.index_put(place, entropy_N) if with_entropy else None,
         )
 
+    def chunk_size(self, hidden_NW: Tensor) -> int:
+        """How many rows of logits may be alive at once."""
+        elements = GPU_CHUNK_ELEMENTS if hidden_NW.is_cuda else CPU_CHUNK_ELEMENTS
+        return max(1, elements // self.vocab_size)
+
     def _score_hidden(
         self, hidden_N: Tensor, target_N: Tensor, temperature: float, with_entropy: bool
     ) -> tuple[Tensor, Tensor]:
-        elements = GPU_CHUNK_ELEMENTS if hidden_N.is_cuda else CPU_CHUNK_ELEMENTS
-        size = max(1, elements // self.vocab_size)
+        size = self.chunk_size(hidden_N)
 
         def score(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-            return logp_and_entropy(self.head(hidden), target, temperature, with_entropy)
+            return logp_and_entropy(self.logits(hidden), target, temperature, with_entropy)
 
         parts: list[tuple[Tensor, Tensor]] = []
         for hidden, target in zip(hidden_N.split(size), target_N.split(size), strict=True):
@@ -136,21 +170,6 @@ class CausalModel:
             )
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _score_rows(
-        self,
-        token_BT: Tensor,
-        row_N: Tensor,
-        column_N: Tensor,
-        target_N: Tensor,
-        temperature: float,
-        with_entropy: bool,
-    ) -> tuple[Tensor, Tensor]:
-        parts = []
-        for b in range(len(token_BT)):
-            of_row = row_N == b
-            logits = self.model(
-                input_ids=token_BT[b : b + 1], use_cache=False, logits_to_keep=column_N[of_row]
-            ).logits[0]
-            parts.append(logp_and_entropy(logits, target_N[of_row], temperature, with_entropy))
-        # Rows come in ascending order from `nonzero`, so the parts are in the order of row_N.
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+# Hidden states B × T × width of a batch, in its own columns.
+Read = Callable[[CausalModel, TurnBatch], Tensor]

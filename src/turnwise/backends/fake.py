@@ -13,19 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from turnwise.backends.logits import check_finite, check_temperature, logp_and_entropy
+from turnwise.backends.logits import (
+    check_finite,
+    check_temperature,
+    divergence_of,
+    logp_and_entropy,
+)
 from turnwise.backends.noise import as_seed, draw, uniforms
 from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
     Loss,
+    Places,
     Sample,
     SampleRequest,
     StepStats,
     Tokenizer,
 )
 from turnwise.backends.storage import load_learner, save_learner
+from turnwise.backends.trees import predictions
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.errors import ConfigError, TokensError
 from turnwise.tokens import TurnBatch
@@ -40,9 +47,10 @@ class FakeBackend:
         """seed: of the base's random table (standard normal logits)."""
         self.tokenizer = tokenizer
         self.capabilities = Capabilities(
-            full_weights=True, lora=False, entropy=True, value_head=True
+            full_weights=True, lora=False, entropy=True, value_head=True, branches=True
         )
         self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
+        self.ways: Counter[str] = Counter()  # packed rows by the way they were read
         generator = torch.Generator().manual_seed(seed)
         self.table_VV = torch.randn(vocab_size, vocab_size, generator=generator)
 
@@ -61,18 +69,34 @@ class FakeBackend:
 
 
 class FakeScorer:
-    """Implements `Scorer`: one look into the table for each written token."""
+    """Implements `BranchScorer`: one look into the table for each written token."""
 
     def __init__(self, backend: FakeBackend, role: str, table_VV: Tensor) -> None:
         self.role = role
         self._backend, self._table_VV = backend, table_VV
 
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
-        self._backend.passes[self.role, "score"] += len(batch.length_B)
+        self._count(batch, "score")
         with torch.no_grad():
             logp_BT, _ = table_scores(self._table_VV, batch, temperature)
-        check_finite(logp_BT, self.role)
+        check_finite(logp_BT, self.role, batch)
         return logp_BT
+
+    def divergence(
+        self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
+    ) -> Tensor:
+        check_temperature(temperature)
+        self._count(batch, "score")
+        with torch.no_grad():
+            p_NV, q_NV = (self._table_VV[batch.token_BT[place]] for place in (here, there))
+            out_N = divergence_of(p_NV, q_NV, temperature)
+        check_finite(out_N[None], self.role)
+        return out_N
+
+    def _count(self, batch: TurnBatch, kind: str) -> None:
+        self._backend.passes[self.role, kind] += len(batch.length_B)
+        if batch.tree is not None:
+            self._backend.ways["table"] += len(batch.length_B)
 
 
 class FakeLearner(FakeScorer):
@@ -99,9 +123,9 @@ class FakeLearner(FakeScorer):
         temperature: float = 1.0,
         entropy_weight_BT: Tensor | None = None,
     ) -> Mapping[str, float]:
-        self._backend.passes[self.role, "train"] += len(batch.length_B)
+        self._count(batch, "train")
         logp_BT, entropy_BT = table_scores(self._parameter, batch, temperature)
-        check_finite(logp_BT.detach(), self.role)
+        check_finite(logp_BT.detach(), self.role, batch)
         total, stats = loss(logp_BT), {}
         if entropy_weight_BT is not None:
             total = total - (entropy_weight_BT * entropy_BT).sum()
@@ -164,9 +188,9 @@ class FakeSampler:
 def table_scores(table_VV: Tensor, batch: TurnBatch, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of every written token under the table; 0 elsewhere."""
     check_temperature(temperature)
-    row_N, column_N = batch.written_BT[:, 1:].nonzero(as_tuple=True)
-    logits_NV = table_VV[batch.token_BT[row_N, column_N]]
-    target_N = batch.token_BT[row_N, column_N + 1]
+    row_N, column_N, before_N = predictions(batch)
+    logits_NV = table_VV[batch.token_BT[row_N, before_N]]
+    target_N = batch.token_BT[row_N, column_N]
     logp_N, entropy_N = logp_and_entropy(logits_NV, target_N, temperature, with_entropy=True)
-    place, blank_BT = (row_N, column_N + 1), table_VV.new_zeros(batch.token_BT.shape)
+    place, blank_BT = (row_N, column_N), table_VV.new_zeros(batch.token_BT.shape)
     return blank_BT.index_put(place, logp_N), blank_BT.index_put(place, entropy_N)

@@ -7,10 +7,9 @@ log-probabilities of the reference: same kernels, same batches, difference exact
 import itertools
 import weakref
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from peft import LoraConfig
@@ -27,15 +26,18 @@ from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
     Loss,
+    Places,
     StepStats,
     Tokenizer,
 )
 from turnwise.backends.sampler import BatchedSampler
+from turnwise.backends.scoring import Scoring
 from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
+from turnwise.backends.ways import TreeReader, Way, attention_of
 from turnwise.errors import ConfigError
-from turnwise.tokens import TurnBatch, microbatches
+from turnwise.tokens import TurnBatch
 
 # Below this many parameters a published adapter is folded into a private copy of the weights:
 # the fastest decoding. Above it, or in half precision, a frozen copy of the adapter is kept.
@@ -55,25 +57,34 @@ class LocalBackend:
         max_rows: int = 32,
         max_tokens: int = 16384,
         slots: int = 128,
+        branch_way: Way | Literal["auto"] = "auto",
     ) -> None:
         """The model becomes the backend's own: frozen, moved to `device`, adapters put into it.
 
         gradient_checkpointing: compute layers again in the backward pass to save memory.
         max_rows, max_tokens: of one scoring pass (rows × longest row). slots: dialogues whose
-        caches a sampler keeps.
+        caches a sampler keeps. branch_way: how packed rows are read (`backends.ways`).
+        Raises ConfigError for a way that is wrong for this model.
         """
         # Transformers types `decode` for batches too; for one list of ids it gives one text.
         self.tokenizer = cast(Tokenizer, tokenizer)
-        self.capabilities = Capabilities(
-            full_weights=True, lora=True, entropy=True, value_head=True
-        )
         self.max_rows, self.max_tokens, self.slots = max_rows, max_tokens, slots
         self.gradient_checkpointing = gradient_checkpointing
-        self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
         nn.Module.to(model, torch.device(device))
         self.bank = AdapterBank(prepared(model, gradient_checkpointing))
         self.base = CausalModel(model)
         self.keeps_cache = keeps_plain_cache(self.base)  # False: the sampler recomputes, slowly
+        self.scoring = Scoring(
+            TreeReader(self.base, branch_way), max_rows=max_rows, max_tokens=max_tokens
+        )
+        self.passes, self.ways = self.scoring.passes, self.scoring.ways
+        self.capabilities = Capabilities(
+            full_weights=True,
+            lora=True,
+            entropy=True,
+            value_head=True,
+            branches=self.scoring.trees.reads_branches,
+        )
 
     def create(self, role: str, spec: AdapterSpec) -> "LocalLearner":
         """A new learner that starts equal to the base.
@@ -105,31 +116,24 @@ class LocalBackend:
             causal, slots=self.slots, keeps_cache=self.keeps_cache, activate=activate
         )
 
-    def score(self, causal: CausalModel, role: str, batch: TurnBatch, temperature: float) -> Tensor:
-        """logp_BT on the batch's device, without gradient, in passes of similar lengths."""
-        self.passes[role, "score"] += len(batch.length_B)
-        out_BT = torch.zeros(batch.token_BT.shape, dtype=torch.float32)
-        split = microbatches(
-            batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
-        )
-        with torch.inference_mode():
-            for rows in split:
-                part = batch.rows(rows)
-                logp = causal.scores(part, temperature=temperature).logp_BT.cpu()
-                out_BT[rows, : logp.shape[1]] = logp
-        check_finite(out_BT, role)
-        return out_BT.to(batch.token_BT.device)
-
 
 class BaseScorer:
-    """The reference: implements `Scorer`."""
+    """The reference: implements `BranchScorer`."""
 
     def __init__(self, backend: LocalBackend) -> None:
         self._backend = backend
 
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
         self._backend.bank.use(None)
-        return self._backend.score(self._backend.base, "reference", batch, temperature)
+        return self._backend.scoring.logp(self._backend.base, "reference", batch, temperature)
+
+    def divergence(
+        self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
+    ) -> Tensor:
+        self._backend.bank.use(None)
+        return self._backend.scoring.divergence(
+            self._backend.base, "reference", batch, (here, there), temperature
+        )
 
 
 class LocalLearner(ABC):
@@ -156,7 +160,16 @@ class LocalLearner(ABC):
 
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
         self._activate()
-        return self._backend.score(self._causal, self.role, batch, temperature)
+        return self._backend.scoring.logp(self._causal, self.role, batch, temperature)
+
+    def divergence(
+        self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
+    ) -> Tensor:
+        """KL(p ‖ q) of the next-token distributions after `here` and `there`, float32 nats."""
+        self._activate()
+        return self._backend.scoring.divergence(
+            self._causal, self.role, batch, (here, there), temperature
+        )
 
     def forward_backward(
         self,
@@ -171,18 +184,27 @@ class LocalLearner(ABC):
         Raises LogProbError, before any gradient, if a log-probability is not finite.
         """
         self._activate(training=True)
-        self._backend.passes[self.role, "train"] += len(batch.length_B)
-        with checkpointed_layers(self._causal.model, self._backend.gradient_checkpointing):
+        reading, model = (
+            self._backend.scoring.reading(self.role, batch, is_training=True),
+            self._causal.model,
+        )
+        with (
+            attention_of(model, reading.attention),
+            checkpointed_layers(model, self._backend.gradient_checkpointing),
+        ):
             scores = self._causal.scores(
-                batch, temperature=temperature, with_entropy=entropy_weight_BT is not None
+                reading.batch,
+                temperature=temperature,
+                with_entropy=entropy_weight_BT is not None,
+                read=reading.read,
             )
             device = batch.token_BT.device
-            logp_BT = scores.logp_BT.to(device)
-            check_finite(logp_BT.detach(), self.role)
+            logp_BT = reading.home(scores.logp_BT).to(device)
+            check_finite(logp_BT.detach(), self.role, batch)
             total = loss(logp_BT)
             stats: dict[str, float] = {}
             if entropy_weight_BT is not None and scores.entropy_BT is not None:
-                entropy_BT = scores.entropy_BT.to(device)
+                entropy_BT = reading.home(scores.entropy_BT).to(device)
                 total = total - (entropy_weight_BT * entropy_BT).sum()
                 mean = entropy_BT.detach().sum() / max(batch.num_written, 1)
                 stats["entropy"] = float(mean)

@@ -1,0 +1,94 @@
+"""Passes without gradient over rows of any kind, and the count of them."""
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from turnwise.backends.causal import CausalModel
+from turnwise.backends.logits import check_finite, check_temperature, divergence_of
+from turnwise.backends.protocol import Places
+from turnwise.backends.ways import Reading, TreeReader, attention_of
+from turnwise.tokens import TurnBatch, microbatches
+
+
+class Scoring:
+    """Scores with any model of one architecture, in passes over rows of similar lengths."""
+
+    def __init__(self, trees: TreeReader, *, max_rows: int, max_tokens: int) -> None:
+        """max_rows, max_tokens: of one pass (rows × longest row)."""
+        self.trees = trees
+        self.max_rows, self.max_tokens = max_rows, max_tokens
+        self.passes: Counter[tuple[str, str]] = Counter()  # dialogues by (role, "score" | "train")
+        self.ways: Counter[str] = Counter()  # packed rows by the way they were read
+
+    def reading(self, role: str, batch: TurnBatch, *, is_training: bool = False) -> Reading:
+        """How the batch is to be read; its rows are counted."""
+        self.passes[role, "train" if is_training else "score"] += len(batch.length_B)
+        reading = self.trees.reading(batch, is_training=is_training)
+        if reading.way is not None:
+            self.ways[reading.way] += len(batch.length_B)
+        return reading
+
+    def logp(self, causal: CausalModel, role: str, batch: TurnBatch, temperature: float) -> Tensor:
+        """logp_BT on the batch's device."""
+        reading = self.reading(role, batch)
+        out_RS = torch.zeros(reading.batch.token_BT.shape, dtype=torch.float32)
+        with torch.inference_mode(), attention_of(causal.model, reading.attention):
+            for rows in self._split(reading.batch):
+                part = reading.batch.rows(rows)
+                scores = causal.scores(part, temperature=temperature, read=reading.read)
+                out_RS[rows, : scores.logp_BT.shape[1]] = scores.logp_BT.float().cpu()
+        out_BT = reading.home(out_RS)
+        check_finite(out_BT, role, batch)
+        return out_BT.to(batch.token_BT.device)
+
+    def divergence(
+        self,
+        causal: CausalModel,
+        role: str,
+        batch: TurnBatch,
+        places: tuple[Places, Places],
+        temperature: float,
+    ) -> Tensor:
+        """KL_N of the next-token distributions after the first places from those after the others.
+
+        Raises LogProbError for one that is not finite.
+        """
+        check_temperature(temperature)
+        reading = self.reading(role, batch)
+        now = tuple(reading.places(place) for place in places)
+        with torch.inference_mode(), attention_of(causal.model, reading.attention):
+            p_NW, q_NW = self._states(causal, reading, now)
+            size = causal.chunk_size(p_NW)
+            parts = [
+                divergence_of(causal.logits(p), causal.logits(q), temperature)
+                for p, q in zip(p_NW.split(size), q_NW.split(size), strict=True)
+            ]
+        out_N = torch.cat(parts).float()
+        check_finite(out_N[None], role)
+        return out_N.to(batch.token_BT.device)
+
+    def _states(
+        self, causal: CausalModel, reading: Reading, places: tuple[Places, ...]
+    ) -> list[Tensor]:
+        """Hidden states at places of the rows that are read, N × width for each."""
+        model = causal.model
+        found = [
+            torch.zeros(len(row_N), causal.width, dtype=model.dtype, device=causal.device)
+            for row_N, _ in places
+        ]
+        for rows in self._split(reading.batch):
+            part = reading.batch.rows(rows)
+            hidden = reading.read(causal, part) if reading.read else causal.hidden(part.token_BT)
+            rank_R = torch.full((len(reading.batch.length_B),), -1)
+            rank_R[rows] = torch.arange(len(rows))
+            for states_NW, (row_N, column_N) in zip(found, places, strict=True):
+                mine_N = (rank_R[row_N] >= 0).nonzero()[:, 0]
+                states_NW[mine_N] = hidden[rank_R[row_N[mine_N]], column_N[mine_N]]
+        return found
+
+    def _split(self, batch: TurnBatch) -> list[Tensor]:
+        return microbatches(
+            batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
+        )
