@@ -64,8 +64,8 @@ async def lookahead_values(
     nothing is put in its place, so neither the turn before it nor the one after it has a credit.
 
     Raises ConfigError unless samples >= 1.
-    Source: the forward sampling of Wu et al. 2025 (CollabLLM), arXiv:2502.00640, whose rewards are
-    means over sampled futures; here of a turn's end, with the outcome alone.
+    Source: Wu et al. 2025 (CollabLLM), arXiv:2502.00640, reward a message with the mean over
+    sampled futures; Kazemnejad et al. 2024 (VinePPO), arXiv:2410.01679, take such means for values.
     """
     if samples < 1:
         raise ConfigError(f"expected at least one continuation of each turn, got {samples}")
