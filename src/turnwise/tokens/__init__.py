@@ -11,22 +11,37 @@ from turnwise.tokens.chat import (
     mask_preview,
     tokenise,
 )
+from turnwise.tokens.counterfactuals import (
+    Counterfactuals,
+    Fill,
+    copied_share,
+    counterfactuals,
+    with_markup,
+)
+from turnwise.tokens.eligibility import Bodies, Refusal
 from turnwise.tokens.tree import Tree
 
 __all__ = [
+    "Bodies",
     "Branch",
     "ChatFormat",
     "ChatTokenizer",
+    "Counterfactuals",
+    "Fill",
     "Packed",
     "Piece",
+    "Refusal",
     "TemplateReport",
     "TokenisedConversation",
     "Tree",
     "TurnBatch",
+    "copied_share",
+    "counterfactuals",
     "mask_preview",
     "microbatches",
     "pack",
     "separate",
     "tokenise",
     "turn_batch",
+    "with_markup",
 ]

@@ -134,17 +134,20 @@ def pack(
 
 
 def separate(trunks: TurnBatch, branches: Sequence[Branch], *, pad_id: int = 0) -> Packed:
-    """Every context as a row of its own: the trunks, then what each branch with scored tokens sees.
+    """Every context as a row of its own: what each trunk, then each branch with scored tokens sees.
 
     What `pack` must agree with, and the way of models that read no trees: the batch has a tree only
-    if a row has other positions than 0, 1, 2, … (each row is then a chain).
+    if a row has other positions than 0, 1, 2, … (each row is then a chain). A trunk of which
+    nothing is read has no row.
     Raises TokensError as `pack` does.
     """
     texts = _Texts(trunks, branches)
-    segments = [
-        Segment(b, b * texts.width, stop, -1, is_scored=True) for b, stop in enumerate(texts.stop_B)
-    ]
-    row = len(texts.stop_B)
+    is_read_B = trunks.written_BT.any(dim=1)
+    is_read_B[[branch.dialogue for branch in branches if branch.target is not None]] = True
+    segments: list[Segment] = []
+    for b in is_read_B.nonzero()[:, 0].tolist():
+        segments.append(Segment(len(segments), b * texts.width, texts.stop_B[b], -1, True))
+    row = len(segments)
     for i, branch in enumerate(branches):
         if branch.scored[0] == branch.scored[1]:
             continue

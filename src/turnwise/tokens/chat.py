@@ -74,7 +74,7 @@ class ChatFormat:
     def _tail_ids(self) -> tuple[int, ...]:
         """Ids that follow an assistant message's content; the first special one ends the turn."""
         text = self._render([Message("user", "a"), Message("assistant", _MARK)], prompt=False)
-        tail = self._encode(_split(text, "assistant")[1])
+        tail = self.encode(_split(text, "assistant")[1])
         if not any(i in self.tokenizer.all_special_ids for i in tail):
             raise TemplateError(
                 "expected the chat template to end an assistant message with a special token, "
@@ -97,11 +97,23 @@ class ChatFormat:
 
     def opening(self, conversation: Conversation) -> tuple[int, ...]:
         """Ids of the messages before the first assistant turn, generation prompt included."""
-        return self._encode(self._render(conversation, prompt=True))
+        return self.encode(self._render(conversation, prompt=True))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a text alone, as a body stands in a dialogue."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+    def closing(self, *, is_closed: bool) -> tuple[int, ...]:
+        """Ids the template puts right after an assistant message, whatever follows.
+
+        is_closed: the policy sampled its end-of-turn token; otherwise (cut by a length limit) they
+        begin with it, as text nobody trains on.
+        """
+        return self._after_stop_ids if is_closed else (self.stop_id, *self._after_stop_ids)
 
     def message(self, content: str) -> tuple[int, ...]:
         """Ids of an assistant message as a policy would have written it, end-of-turn included."""
-        return (*self._encode(content), self.stop_id)
+        return (*self.encode(content), self.stop_id)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The content of a sampled message, without its end-of-turn token."""
@@ -110,21 +122,18 @@ class ChatFormat:
     def continuation(self, replies: Sequence[Message], *, is_closed: bool) -> Piece:
         """Ids from the end of an assistant message to the start of the next one.
 
-        replies: messages it caused, at least one. is_closed: the policy sampled its end-of-turn
-        token; otherwise (cut by a length limit) the piece begins with it, as text nobody trains on.
+        replies: messages it caused; none: the next message follows as if nobody had answered.
+        is_closed: see `closing`, whose ids the piece begins with.
         """
         roles = tuple(reply.role for reply in replies)
         if roles not in self._markup:
             self._markup[roles] = self._markup_around(replies)
         markup = self._markup[roles]
-        token_ids = list(
-            self._after_stop_ids if is_closed else (self.stop_id, *self._after_stop_ids)
-        )
-        token_ids += markup[0]
+        token_ids = [*self.closing(is_closed=is_closed), *markup[0]]
         bodies: list[Span] = []
         for reply, after in zip(replies, markup[1:], strict=True):
             start = len(token_ids)
-            token_ids += self._encode(reply.content)
+            token_ids += self.encode(reply.content)
             bodies.append((start, len(token_ids)))
             token_ids += after
         return Piece(tuple(token_ids), tuple(bodies))
@@ -149,7 +158,7 @@ class ChatFormat:
                 f"{tail!r}, but by {parts[0]!r} once it is answered; use a template that only "
                 "appends"
             )
-        return tuple(self._encode(part) for part in (parts[0].removeprefix(tail), *parts[1:]))
+        return tuple(self.encode(part) for part in (parts[0].removeprefix(tail), *parts[1:]))
 
     def check(self) -> TemplateReport:
         """The prefix test, before anything is sampled.
@@ -194,7 +203,7 @@ class ChatFormat:
             *self.message(said[1].content),
             *self.continuation(said[2:], is_closed=True).token_ids,
         )
-        whole = self._encode(self._render(said, prompt=True))
+        whole = self.encode(self._render(said, prompt=True))
         if pieces == whole:
             return []
         return [
@@ -220,9 +229,6 @@ class ChatFormat:
                 f"{[message.role for message in conversation]}: {error}; use a template that "
                 "knows them, or conversations without them"
             ) from error
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
 
 
 def _without_thinking(text: str) -> str:
