@@ -125,6 +125,7 @@ def study_row(step: int) -> dict[str, float | int | str | None]:
         "prm/best_turn_agreement": 0.3 + 0.4 * done + 0.02 * rng.normal(),
         "prm/worst_turn_agreement": 0.3 + 0.3 * done + 0.02 * rng.normal(),
         "prm/best_turn_chance": 0.31,
+        "prm/worst_turn_chance": 0.55,
     }
     for method, reached in {"infopo": 0.5, "itpo-norm": 0.7}.items():
         for truth in ("gain", "oracle"):

@@ -18,6 +18,7 @@ METRICS = {
         "prm/best_turn_agreement",
         "prm/worst_turn_agreement",
         "prm/best_turn_chance",
+        "prm/worst_turn_chance",
     ],
     "credit-information": [
         "info/share",

@@ -83,17 +83,24 @@ def _stability(train: Sequence[Row]) -> Iterator[Markup]:
         note="Rank correlation of a dialogue's rewards before and after, mean over dialogues.",
         limits=(None, 1.0),
     )
-    yield noisy(
+    yield line_chart(
         "Is the best turn the truly best, the worst the worst?",
-        train,
-        {
-            "best turn": "prm/best_turn_agreement",
-            "worst turn": "prm/worst_turn_agreement",
-            "chance": "prm/best_turn_chance",
-        },
-        note="Share of dialogues in which reward model and exact turn values name the same turn.",
+        [
+            *_with_chance(train, "best", colour=0),
+            *_with_chance(train, "worst", colour=1),
+        ],
+        note="Share of dialogues in which reward model and exact turn values name the same turn; "
+        "dashed is chance.",
         limits=(0.0, 1.0),
     )
+
+
+def _with_chance(train: Sequence[Row], which: str, *, colour: int) -> list[Line]:
+    found, chance = (series(train, f"prm/{which}_turn_{word}") for word in ("agreement", "chance"))
+    return [
+        Line(f"{which} turn", found, is_noisy=True, colour=colour),
+        Line(f"{which} by chance", chance, is_noisy=True, colour=colour, is_dashed=True),
+    ]
 
 
 def _information(train: Sequence[Row]) -> Iterator[Markup]:
