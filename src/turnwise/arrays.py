@@ -85,6 +85,11 @@ def turn_end(turn_of_token_BT: Tensor, num_turns: int | None = None) -> Tensor:
     return end_BK[:, :num_turns]
 
 
+def last_turn(is_turn_BK: Tensor) -> Tensor:
+    """True at each dialogue's last real turn. Returns bool BK; a row without a turn has none."""
+    return is_turn_BK & (is_turn_BK.flip(1).cumsum(1).flip(1) == 1)
+
+
 def spread_to_tokens(value_BK: Tensor, turn_of_token_BT: Tensor) -> Tensor:
     """Each token's copy of its turn's value; zero where the policy did not write.
 

@@ -68,6 +68,14 @@ def test_with_full_trace_it_is_the_return_minus_the_value(seed: int, discount: f
     assert_close(out_BK, torch.where(is_turn_BK, return_BK - value_BK, 0.0))
 
 
+def test_without_trace_it_is_each_turns_own_change() -> None:
+    # V .5, .6, .7 and an empty column; γ .9: .1 + .54 − .5; 0 + .63 − .6; 1 + 0 − .7
+    reward_BK, value_BK = tensor([[0.1, 0.0, 9.0, 1.0]]), tensor([[0.5, 0.6, math.nan, 0.7]])
+    is_turn_BK = tensor([[True, True, False, True]])
+    out_BK = gae_over_turns(reward_BK, value_BK, is_turn_BK, discount=0.9, turn_lambda=0.0)
+    assert_close(out_BK, tensor([[0.14, 0.03, 0.0, 0.3]]))
+
+
 def test_a_batch_without_tokens_has_no_advantages() -> None:
     none_BT = torch.zeros(2, 0)
     out_BT = gae_over_tokens(none_BT, none_BT, none_BT.long(), discount=1.0, turn_lambda=1.0)

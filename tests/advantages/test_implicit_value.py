@@ -18,7 +18,6 @@ from turnwise.advantages import (
     leave_one_out,
     same_for_all_turns,
     sums_before,
-    td_residuals,
 )
 from turnwise.errors import ConfigError, ShapeError
 
@@ -66,7 +65,10 @@ def test_advantages_by_hand(turn_lambda: float, expected: list[float]) -> None:
 def test_a_discount_shrinks_what_lies_ahead() -> None:
     # γ ½, V all .4: ½·.4 − .4 twice, then 1 − .4
     value_BK = torch.full((1, 3), 0.4, dtype=torch.float64)
-    close(td_residuals(value_BK, ONE_B, THREE_BK, ONE_B > 0, discount=0.5), [-0.2, -0.2, 0.6])
+    out_BK = implicit_value_advantages(
+        value_BK, ONE_B, THREE_BK, ONE_B > 0, discount=0.5, turn_lambda=0.0
+    )
+    close(out_BK, [-0.2, -0.2, 0.6])
 
 
 def test_the_siblings_mean_takes_the_place_of_the_first_value() -> None:
@@ -87,11 +89,13 @@ def test_the_siblings_mean_takes_the_place_of_the_first_value() -> None:
 @given(seed=SEEDS, bias=st.floats(-3, 3), turn_lambda=st.floats(0, 1))
 def test_residuals_add_up_and_nothing_leaks(seed: int, bias: float, turn_lambda: float) -> None:
     value_BK = implicit_values(turn_sums(seed), IS_TURN_BK, bias)
-    residual_BK = td_residuals(value_BK, OUTCOME_B, IS_TURN_BK, VALID_B, discount=1.0)
-    assert_close(residual_BK.sum(dim=1)[:4], (OUTCOME_B - value_BK[:, 0])[:4])
-    advantage_BK = implicit_value_advantages(
-        value_BK, OUTCOME_B, IS_TURN_BK, VALID_B, discount=1.0, turn_lambda=turn_lambda
+    residual_BK, advantage_BK = (
+        implicit_value_advantages(
+            value_BK, OUTCOME_B, IS_TURN_BK, VALID_B, discount=1.0, turn_lambda=trace
+        )
+        for trace in (0.0, turn_lambda)
     )
+    assert_close(residual_BK.sum(dim=1)[:4], (OUTCOME_B - value_BK[:, 0])[:4])
     for out_BK in (residual_BK, advantage_BK):
         assert not out_BK[~IS_TURN_BK].any() and not out_BK[~VALID_B].any()
 

@@ -17,6 +17,7 @@ from turnwise.advantages import (
     decayed_weight,
     fused,
     gain_moments,
+    group_sum,
     groups_without_spread,
     information_share,
     magnitude_cap,
@@ -98,7 +99,7 @@ def test_a_whole_group_by_default() -> None:
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
     assert not advantage_BT[TURN_BT < 0].any()
-    share = information_share(external_B, info_BK, gate_B, LENGTH_BK, weight=0.5)
+    share = information_share(external_B[:, None], info_BK, gate_B, LENGTH_BK, weight=0.5)
     assert share == pytest.approx(0.0843, abs=1e-4)
 
 
@@ -128,8 +129,8 @@ def test_with_equal_outcomes_the_information_term_alone_trains() -> None:
     expected = [[0.2905, -0.0968, 0], [0.0968, 0], [-0.2905, 0]]
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
-    assert information_share(external_B, info_BK, gate_B, LENGTH_BK, weight=0.5) == 1.0
-    assert information_share(external_B, 0 * info_BK, gate_B, LENGTH_BK, weight=0.5) is None
+    assert information_share(external_B[:, None], info_BK, gate_B, LENGTH_BK, weight=0.5) == 1.0
+    assert information_share(external_B[:, None], 0 * info_BK, gate_B, LENGTH_BK, weight=0.5) is None
 
 
 def test_equal_outcomes_that_floats_cannot_hold_give_exactly_zero() -> None:
@@ -259,14 +260,16 @@ def test_scaling_gains_acts_through_epsilon_alone(rows: Rows, scale: float) -> N
 
 @settings(deadline=None, max_examples=40)
 @given(rows=gains, length=st.integers(1, 9))
-def test_with_equal_lengths_tokens_order_turns_as_turns_do(rows: Rows, length: int) -> None:
+def test_with_equal_lengths_tokens_weigh_turns_as_turns_do(rows: Rows, length: int) -> None:
     gain_BK, valid_BK, group_B = columns(rows)
     length_BK = torch.full_like(gain_BK, length, dtype=torch.int64)
     over_tokens_BK = standardise_tokens_div_len(gain_BK, valid_BK, length_BK, group_B, min_std=0.0)
     over_turns_BK = standardise_turns(gain_BK, valid_BK, group_B, min_std=0.0)
-    assert_close(over_tokens_BK.sign(), over_turns_BK.sign())
-    for group in group_B.unique():
-        assert abs(float(over_tokens_BK[group_B == group].sum())) < 1e-6
+    # n turns of L tokens: σ over tokens is σ over turns, divided by n·L − 1 in place of L·(n − 1).
+    n_B = group_sum(valid_BK.sum(dim=1), group_B).clamp(min=2)
+    factor_B = ((n_B * length - 1) / (length * (n_B - 1))).sqrt()
+    expected_BK = over_turns_BK * factor_B.unsqueeze(1)
+    assert_close(over_tokens_BK, expected_BK, atol=1e-9, rtol=1e-3)
 
 
 @settings(deadline=None, max_examples=40)
@@ -286,7 +289,9 @@ def test_turns_that_are_not_valid_get_the_external_advantage_alone(
     assert bool((advantage_BK[~valid_BK] == external_BK[~valid_BK]).all())
     assert bool(((gate_B > 0) & (gate_B <= 0.5)).all())
     # β = 0 is plain group-relative training, bit for bit.
-    assert torch.equal(fused(external_B[:, None], info_BK, gate_B, turn_BT, weight=0.0), external_BK)
+    assert torch.equal(
+        fused(external_B[:, None], info_BK, gate_B, turn_BT, weight=0.0), external_BK
+    )
 
 
 def test_a_group_of_one_is_refused_or_keeps_its_outcome() -> None:

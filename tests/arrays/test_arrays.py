@@ -10,6 +10,7 @@ from torch import Tensor, tensor
 from torch.testing import assert_close
 
 from turnwise.arrays import (
+    last_turn,
     place_at_turn_ends,
     spread_to_tokens,
     turn_end,
@@ -33,6 +34,8 @@ def test_sums_lengths_and_ends_by_hand() -> None:
     assert turn_sum(X_BT, TURN_BT, 4).shape == (2, 4)
     assert turn_length(TURN_BT).tolist() == [[2, 1, 0], [2, 0, 2]]
     assert turn_end(TURN_BT).tolist() == [[2, 3, -1], [2, -1, 4]]
+    is_turn_BK = tensor([[True, True, False], [True, False, True], [False, False, False]])
+    assert last_turn(is_turn_BK).nonzero().tolist() == [[0, 1], [1, 2]]
 
 
 def test_values_reach_their_tokens_by_hand() -> None:

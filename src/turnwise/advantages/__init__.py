@@ -30,7 +30,6 @@ from turnwise.advantages.implicit_value import (
     group_offset_values,
     implicit_value_advantages,
     implicit_values,
-    td_residuals,
 )
 from turnwise.advantages.information import (
     centre_turn_index,
@@ -121,7 +120,6 @@ __all__ = [
     "standardised_returns",
     "sum_with_last_max",
     "sums_before",
-    "td_residuals",
     "turn_index_reward_centring",
     "turn_number",
     "variance_gate",

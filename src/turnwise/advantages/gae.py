@@ -45,7 +45,8 @@ def gae_over_turns(
 ) -> Tensor:
     """Advantages with one value for each turn, read before its first token.
 
-    Returns advantage_BK, 0 where there is no turn. Law: with λ = 1 it is `reward_to_go` minus V.
+    Returns advantage_BK, 0 where there is no turn. Laws: with λ = 1 it is `reward_to_go` minus V;
+    with λ = 0 it is each turn's own change, δ_k = r_k + γ·V_{k+1} − V_k: the credit `value`.
     Raises ConfigError unless discount and turn_lambda are in [0, 1].
     """
     check_share("discount", discount)

@@ -9,14 +9,10 @@ may come one turn late. The end of a dialogue is terminal, truncated or not. Sou
 import torch
 from torch import Tensor
 
+from turnwise.advantages.gae import gae_over_turns
 from turnwise.advantages.groups import mean_of_others
-from turnwise.advantages.ranges import check_share
-from turnwise.advantages.returns import (
-    first_return,
-    reward_to_go,
-    sums_before,
-    turn_number,
-)
+from turnwise.advantages.returns import first_return, sums_before, turn_number
+from turnwise.arrays import last_turn
 
 
 def implicit_values(turn_sum_BK: Tensor, is_turn_BK: Tensor, bias: float | Tensor) -> Tensor:
@@ -51,33 +47,6 @@ def group_offset_values(
     return torch.where(is_turn_BK, value_BK + shift_B.unsqueeze(1), 0.0)
 
 
-def td_residuals(
-    value_BK: Tensor,
-    outcome_B: Tensor,
-    is_turn_BK: Tensor,
-    is_valid_B: Tensor,
-    *,
-    discount: float,
-) -> Tensor:
-    """How much each turn changed the prospects.
-
-        δ_k = γ·V_{k+1} − V_k  (k < K),      δ_K = y − V_K
-
-    Returns BK, 0 in invalid rows and where there is no turn. Law: with γ = 1, Σ_k δ_k = y − V_1.
-    """
-    valid_BK = is_turn_BK & is_valid_B.unsqueeze(1)
-    following_B, columns = outcome_B, []
-    is_last_B = torch.ones_like(is_valid_B)
-    for value_B, counted_B in zip(
-        reversed(value_BK.unbind(1)), reversed(valid_BK.unbind(1)), strict=True
-    ):
-        ahead_B = torch.where(is_last_B, following_B, discount * following_B)
-        columns.append(torch.where(counted_B, ahead_B - value_B, 0.0))
-        following_B = torch.where(counted_B, value_B, following_B)
-        is_last_B = is_last_B & ~counted_B
-    return torch.stack(columns[::-1], dim=1)
-
-
 def implicit_value_advantages(
     value_BK: Tensor,
     outcome_B: Tensor,
@@ -89,17 +58,16 @@ def implicit_value_advantages(
 ) -> Tensor:
     """Advantages of the turns from values that never saw the dialogue's own outcome.
 
-        A_k = Σ_{l≥k} (γλ)^(l−k) δ_l
+        δ_k = γ·V_{k+1} − V_k  (k < K),    δ_K = y − V_K;      A_k = Σ_{l≥k} (γλ)^(l−k) δ_l
 
     λ = 1: outcome minus a state-dependent baseline, unbiased. λ = 0: each turn's own change, biased
     as far as V is not the chance of success under the present policy.
-    Returns advantage_BK, 0 in invalid rows and where there is no turn.
-    Raises ConfigError unless discount and turn_lambda are in [0, 1].
+    Returns advantage_BK, 0 in invalid rows and where there is no turn. Law: Σ_k δ_k = y − V_1 for
+    γ = 1. Raises ConfigError unless discount and turn_lambda are in [0, 1].
     """
-    check_share("discount", discount)
-    check_share("turn_lambda", turn_lambda)
-    residual_BK = td_residuals(value_BK, outcome_B, is_turn_BK, is_valid_B, discount=discount)
-    return reward_to_go(residual_BK, is_turn_BK, discount=discount * turn_lambda)
+    valid_BK = is_turn_BK & is_valid_B.unsqueeze(1)
+    reward_BK = torch.where(last_turn(valid_BK), outcome_B.unsqueeze(1), 0.0)
+    return gae_over_turns(reward_BK, value_BK, valid_BK, discount=discount, turn_lambda=turn_lambda)
 
 
 def calibration_gap(

@@ -24,7 +24,7 @@ from turnwise.advantages.groups import (
     num_siblings,
 )
 from turnwise.advantages.ranges import check_not_negative, check_positive
-from turnwise.arrays import check_same_shape, spread_to_tokens
+from turnwise.arrays import check_same_shape, last_turn, spread_to_tokens
 from turnwise.errors import EmptyStepError, GroupError
 
 EPSILON = 1e-6
@@ -67,7 +67,7 @@ def sum_with_last_max(reward_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
     Returns outcome_B; 0 for a dialogue without a turn. Source: the public code.
     """
     check_same_shape(reward_BK=reward_BK, is_turn_BK=is_turn_BK)
-    is_last_BK = is_turn_BK & (is_turn_BK.flip(1).cumsum(1).flip(1) == 1)
+    is_last_BK = last_turn(is_turn_BK)
     before_B = torch.where(is_turn_BK & ~is_last_BK, reward_BK, 0.0).sum(dim=1)
     largest_B = torch.where(is_turn_BK, reward_BK, -torch.inf).amax(dim=1)
     return torch.where(is_turn_BK.any(dim=1), before_B + largest_B, 0.0).round(decimals=4)
@@ -232,7 +232,7 @@ def fused(
 
 
 def information_share(
-    external_B: Tensor,
+    external_BK: Tensor,
     information_BK: Tensor,
     gate_B: Tensor,
     length_BK: Tensor,
@@ -243,12 +243,13 @@ def information_share(
 
         mean |β·gate·A_info| / (mean |A_ext| + mean |β·gate·A_info|)      over written tokens
 
-    length_BK: written tokens of each turn. Returns a number in [0, 1]; None if both terms are 0.
+    external_BK: A_ext of each turn's tokens. length_BK: written tokens of each turn.
+    Returns a number in [0, 1]; None if both terms are 0.
     """
     check_same_shape(information_BK=information_BK, length_BK=length_BK)
     term_BK = weight * gate_B.unsqueeze(1) * information_BK
     information = float((term_BK.abs() * length_BK).sum())
-    total = information + float((external_B.abs() * length_BK.sum(dim=1)).sum())
+    total = information + float((external_BK.abs() * length_BK).sum())
     return information / total if total > 0 else None
 
 

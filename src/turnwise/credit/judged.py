@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from turnwise.arrays import check_same_shape
+from turnwise.arrays import check_same_shape, last_turn
 from turnwise.credit.outcome import uniform_weights
 
 
@@ -25,7 +25,7 @@ def judge_weights(score_BK: Tensor, is_turn_BK: Tensor, outcome_B: Tensor) -> tu
     is_usable_BK = torch.isfinite(score_BK) & (score_BK >= 0)
     kept_BK = torch.where(is_turn_BK & is_usable_BK, score_BK, 0.0)
     largest_B1 = kept_BK.amax(dim=1, keepdim=True)
-    is_last_BK = is_turn_BK & (is_turn_BK.flip(1).cumsum(1).flip(1) == 1)
+    is_last_BK = last_turn(is_turn_BK)
     names_the_end_B = (is_turn_BK.sum(1) > 1) & ~(kept_BK * ~is_last_BK).any(1) & (outcome_B != 0)
     is_valid_B = (is_usable_BK | ~is_turn_BK).all(1) & kept_BK.any(1) & ~names_the_end_B
     # Over the largest first: a sum of very large scores would be infinite.

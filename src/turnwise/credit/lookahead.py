@@ -7,7 +7,7 @@ values as turn credit are ours.
 import torch
 from torch import Tensor
 
-from turnwise.arrays import check_same_shape
+from turnwise.arrays import check_same_shape, last_turn
 
 
 def lookahead_rewards(value_BK: Tensor, start_B: Tensor, is_turn_BK: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def lookahead_errors(std_error_BK: Tensor, start_error_B: Tensor, is_turn_BK: Te
     start_error_B: of start_B. Returns BK, outcome units, 0 where there is no turn.
     Raises ShapeError if shapes differ.
     """
-    is_last_BK = is_turn_BK & (is_turn_BK.flip(1).cumsum(1).flip(1) == 1)
+    is_last_BK = last_turn(is_turn_BK)
     square_BK = torch.where(is_last_BK, 0.0, std_error_BK.square())
     before_BK = _before(square_BK, start_error_B.square(), is_turn_BK)
     return torch.where(is_turn_BK, (square_BK + before_BK).sqrt(), 0.0)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from turnwise.arrays import last_turn
 from turnwise.credit.keyed_noise import keyed_log_gamma
 from turnwise.credit.ranges import check_positive
 from turnwise.errors import OutcomeError
@@ -27,9 +28,7 @@ def outcome_on_last_turn(outcome_B: Tensor, is_turn_BK: Tensor) -> Tensor:
     outcome_B: NaN (not judged) gives zeros. Returns turn_reward_BK; rows with a turn sum to the
     outcome.
     """
-    after_BK = is_turn_BK.flip(1).cumsum(1).flip(1)
-    is_last_BK = is_turn_BK & (after_BK == 1)
-    return torch.where(is_last_BK, outcome_B.nan_to_num(nan=0.0).unsqueeze(1), 0.0)
+    return torch.where(last_turn(is_turn_BK), outcome_B.nan_to_num(nan=0.0).unsqueeze(1), 0.0)
 
 
 def shared_outcome(outcome_B: Tensor, weight_BK: Tensor) -> Tensor:
