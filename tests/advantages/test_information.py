@@ -130,7 +130,8 @@ def test_with_equal_outcomes_the_information_term_alone_trains() -> None:
     for found, wanted in zip(by_turn(advantage_BT), expected, strict=True):
         assert found == pytest.approx(wanted, abs=1e-4)
     assert information_share(external_B[:, None], info_BK, gate_B, LENGTH_BK, weight=0.5) == 1.0
-    assert information_share(external_B[:, None], 0 * info_BK, gate_B, LENGTH_BK, weight=0.5) is None
+    external_B1 = external_B[:, None]
+    assert information_share(external_B1, 0 * info_BK, gate_B, LENGTH_BK, weight=0.5) is None
 
 
 def test_equal_outcomes_that_floats_cannot_hold_give_exactly_zero() -> None:

@@ -16,6 +16,7 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.loading import load_backend
 from turnwise.backends.local import LocalBackend, LocalLearner
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
+from turnwise.cli.judge_of import build_judge
 from turnwise.cli.settings import load_config
 from turnwise.conversation import Conversation
 from turnwise.errors import ConfigError
@@ -26,10 +27,13 @@ from turnwise.tasks.registry import AnyTask, make
 from turnwise.tokens import ChatFormat, ChatTokenizer
 from turnwise.training.checkpoints import load_policy
 from turnwise.training.config import MethodConfig, ModelConfig, RunConfig, TaskConfig
-from turnwise.training.learners import Learners, needs_prm, pass_limits
+from turnwise.training.critic import build_critic
+from turnwise.training.information import check_capabilities
+from turnwise.training.learners import Learners, pass_limits
 from turnwise.training.observer import Observer, Silent
 from turnwise.training.prm import ImplicitPrm
 from turnwise.training.supervised import imitate, supervised_batch
+from turnwise.training.terms import credit_names, needs_critic, needs_prm
 
 # Demonstrations come from scenarios that neither training nor evaluation reaches.
 _DEMONSTRATIONS = 10**13
@@ -85,7 +89,7 @@ def stage_of(config: RunConfig, task: AnyTask, backend: LocalBackend) -> Stage[S
 
 
 def learners_of(assembly: Assembly) -> Learners:
-    """Policy, reference and, where the method needs one, implicit PRM: one base, adapters on it."""
+    """Policy, reference and what the method reads of PRM, critic and judge: one base for all."""
     config, backend = assembly.config, assembly.backend
     spec = AdapterSpec(
         full_weights=config.model.full_weights,
@@ -106,7 +110,20 @@ def learners_of(assembly: Assembly) -> Learners:
         )
         learner = backend.create("prm", own)
         prm = ImplicitPrm(learner, config.prm, config.seed, pass_limits(config))
-    return Learners(policy, backend.reference(), prm, policy.publish())
+    names = credit_names(config.method)
+    if "infopo" in names:
+        check_capabilities(config.info, backend.capabilities)
+    return Learners(
+        policy,
+        backend.reference(),
+        prm,
+        policy.publish(),
+        critic=build_critic(backend, config.critic, spec, pass_limits(config), config.seed)
+        if needs_critic(config)
+        else None,
+        judge=build_judge(config.judge, assembly.stage.task) if "judge" in names else None,
+        capabilities=backend.capabilities,
+    )
 
 
 def ready(name: str, task: str | None, preset: str | None) -> tuple[Assembly, Learners]:

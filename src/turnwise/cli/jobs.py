@@ -170,8 +170,10 @@ def _credit_shown_dialogues(assembly: Assembly, learners: Learners, folder: RunF
         if path.is_file():
             shown = read_trajectories(path)
             trajectories = [record.trajectory for record in shown]
-            records = evaluation_records(
-                assembly.stage, config, learners, trajectories, step, shown[0].split
+            records = asyncio.run(
+                evaluation_records(
+                    assembly.stage, config, learners, trajectories, step, shown[0].split
+                )
             )
             write_trajectories(path, records)
 

@@ -1,8 +1,9 @@
 """Everything a run needs to go on with identical numbers, saved whole or not at all.
 
-A checkpoint is a folder: `policy/` and `prm/` (weights and optimizer), `prm_state.safetensors`
-(replay and calibration), `state.json`, and `manifest.json` with the SHA-256 of every file, written
-last. All randomness is keyed by (seed, step, …), so there is no generator state to keep.
+A checkpoint is a folder: `policy/` and, of a method that has them, `prm/` and `critic/` (weights
+and optimizer), `prm_state.safetensors` (replay and calibration), `state.json`, and `manifest.json`
+with the SHA-256 of every file, written last. All randomness is keyed by (seed, step, …), so there
+is no generator state to keep.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from turnwise.tokens import TurnBatch
 from turnwise.training.learners import Learners
 from turnwise.training.prm import Bias, ImplicitPrm, Judged
 
+_CALLED = {"prm": "implicit PRM", "critic": "critic"}
 _KEEP = 2  # the newest may turn out corrupt on a failing disk
 
 
@@ -39,6 +41,8 @@ def save_checkpoint(folder: RunFolder, step: int, learners: Learners) -> None:
             learners.prm.learner.save(path / "prm")
             save_tensors(path / "prm_state.safetensors", _prm_tensors(learners.prm))
             state["prm"] = _prm_state(learners.prm)
+        if learners.critic is not None:
+            learners.critic.learner.save(path / "critic")
         (path / "state.json").write_text(json.dumps(state), encoding="utf-8")
         manifest = {str(file.relative_to(path)): _sha256(file) for file in _files(path)}
         (path / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -62,15 +66,18 @@ def load_checkpoint(folder: RunFolder, step: int, learners: Learners) -> None:
     path = folder.checkpoint(step)
     verify_checkpoint(path)
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    learners.policy.load(path / "policy")
-    if learners.prm is not None:
-        if "prm" not in state:
+    for name, learner in (("prm", learners.prm), ("critic", learners.critic)):
+        if learner is not None and not (path / name).is_dir():
             raise CheckpointError(
-                f"{path} has no implicit PRM but this run's method needs one; resume with the "
+                f"{path} has no {_CALLED[name]} but this run's method needs one; resume with the "
                 "settings the run was started with"
             )
+    learners.policy.load(path / "policy")
+    if learners.prm is not None:
         learners.prm.learner.load(path / "prm")
         _restore_prm(learners.prm, state["prm"], path / "prm_state.safetensors")
+    if learners.critic is not None:
+        learners.critic.learner.load(path / "critic")
     learners.sampler = learners.policy.publish()
 
 

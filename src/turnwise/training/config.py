@@ -13,8 +13,23 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
-CreditName = Literal["trajectory", "uniform", "random", "prime", "itpo", "itpo-norm", "oracle"]
-EstimatorName = Literal["rloo", "grpo", "implicit-value"]
+CreditName = Literal[
+    "trajectory",
+    "uniform",
+    "random",
+    "judge",
+    "prime",
+    "value",
+    "itpo",
+    "itpo-norm",
+    "infopo",
+    "lookahead",
+    "oracle",
+]
+EstimatorName = Literal["rloo", "grpo", "ppo", "implicit-value"]
+BaselineName = Literal[
+    "auto", "redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo"
+]
 PresetName = Literal["default", "paper", "public-code"]
 
 
@@ -22,6 +37,14 @@ class Section(BaseModel):
     """Forbids keys it does not know; frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Schedule(Section):
+    """A weight that moves from `start` in step 1 to `end` in step `steps`, and stays there."""
+
+    start: NotNegative
+    end: NotNegative
+    steps: Count
 
 
 class ModelConfig(Section):
@@ -74,11 +97,21 @@ class MethodConfig(Section):
     """Credit × estimator. Defaults are those of preset "default"; a key that is not given takes the
     value of the chosen preset (training/presets.py)."""
 
-    credit: CreditName = "itpo-norm"
+    credit: CreditName | dict[CreditName, NotNegative | Schedule] = Field(
+        "itpo-norm",
+        description="one credit, or weights of several such as {itpo-norm = 1.0, infopo = 0.3}; a "
+        "weight may be {start = 0.5, end = 0.0, steps = 20}",
+    )
     estimator: EstimatorName = "rloo"
     preset: PresetName = "default"
+    gated: bool = Field(
+        False,
+        description="of several: each but trajectory is standardised and passes InfoPO's gate",
+    )
     turn_discount: Share = Field(1.0, description="γ per turn, never per token")
-    turn_lambda: Share = Field(0.5, description="λ of implicit-value, under trust")
+    turn_lambda: Share | Literal["auto"] = Field(
+        "auto", description="λ of implicit-value, under trust (auto: .5), and of ppo (auto: .95)"
+    )
     logits: Literal["sum", "sum_over_length_power", "mean_times_global_length"] = "sum"
     length_power: Share = Field(0.5, description="α of sum_over_length_power")
     weight_temperature: Positive = Field(1.0, description="η of itpo-norm")
@@ -88,10 +121,12 @@ class MethodConfig(Section):
         "signed", description="whom a failed dialogue blames: its best-scored turn, or its worst"
     )
     trust_mix: bool = Field(True, description="an untrusted PRM counts as the trajectory credit")
-    baseline: Literal[
-        "auto", "redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo"
-    ] = Field("auto", description="of rloo; auto = redistribute for weights, else by credit")
-    scaling: Literal["rms", "shift"] = "rms"
+    baseline: BaselineName = Field(
+        "auto", description="of rloo; auto = redistribute for weights, else by credit"
+    )
+    scaling: Literal["auto", "rms", "shift", "none"] = Field(
+        "auto", description="of a step's advantages; auto = none for credit infopo, else rms"
+    )
     scaling_floor: NotNegative = Field(0.1, description="outcome units; of scaling rms")
     calibration: Literal["per_turn", "shared_bias"] = "per_turn"
     value_offset: Literal["group", "none"] = "group"
@@ -102,6 +137,36 @@ class MethodConfig(Section):
     turn_source: Literal["recorded", "mask_runs"] = "recorded"
     drop_last_token: bool = Field(False, description="compatibility: a row's last token earns 0")
     dirichlet_alpha: Positive = Field(1.0, description="α of the random credit")
+
+
+class InfoConfig(Section):
+    """Information gain (credit infopo). A key that is not given takes the preset's value."""
+
+    beta: NotNegative = Field(0.5, description="β: weight of the information term")
+    gate: Literal["variance", "open"] = Field(
+        "variance", description="open: the term counts alike whatever the outcomes' spread"
+    )
+    gate_temperature: Positive = Field(0.5, description="τ, in outcome units")
+    score: Literal["mean", "sum", "k3", "full_kl"] = "mean"
+    fill: Literal["gap", "compact", "pad_repeat", "drop", "marginal"] = Field(
+        "gap", description="what stands in for the feedback; marginal: the siblings' feedback"
+    )
+    placeholder: str = "No information found."
+    normalisation: Literal["standardise", "centre", "none"] = "standardise"
+    statistics: Literal["turn", "token_div_len"] = "turn"
+    validity: Literal["mask", "nonzero"] = "mask"
+    centre: Literal["group", "turn_index"] = Field(
+        "group", description="turn_index: over the siblings' mean at the same turn first"
+    )
+    cap: bool = Field(False, description="compatibility: limit the term's standard deviation")
+    decay: NotNegative = Field(0.0, description="β falls by exp(−decay·step)")
+    decay_twice: bool = Field(False, description="compatibility: the decay counts twice")
+    min_info_std: NotNegative = Field(1e-3, description="nats; a smaller spread counts as none")
+    skip: NotNegative = Field(1e-3, description="groups with β·gate below it are not scored")
+    probe_every: Count = Field(10, description="steps between those that score every group")
+    outcome: Literal["outcome", "sum_with_last_max"] = "outcome"
+    group_of_one: Literal["error", "raw"] = "error"
+    score_markup: bool = Field(False, description="compatibility: end-of-turn markup is scored")
 
 
 class PrmConfig(Section):
@@ -125,6 +190,65 @@ class PrmConfig(Section):
     scores: Literal["auto", "post", "prequential"] = Field(
         "auto", description="auto = prequential for implicit-value, else post"
     )
+
+
+class LookaheadConfig(Section):
+    """Continuations that the lookahead credit plays."""
+
+    samples: Count = Field(2, description="continuations after each turn that is not the last")
+
+
+class CriticConfig(Section):
+    """The value function of estimator ppo and credit value."""
+
+    head: Literal["auto", "scalar", "generative"] = Field(
+        "auto",
+        description="a linear head, or the chance of `verdict_yes` as answer to a question; auto = "
+        "scalar where the backend has heads",
+    )
+    level: Literal["token", "turn"] = Field(
+        "turn", description="a value before every written token, or one before each turn"
+    )
+    learning_rate: Positive = Field(1e-5, description="the tiny model wants 1e-3")
+    max_grad_norm: Positive = 10.0
+    passes: Count = 1
+    mini_batch: Count = Field(
+        16, description="dialogues of one critic step: whole groups, at least one"
+    )
+    value_clip: Positive = Field(
+        0.2, description="outcome units a value may move in a step before it gains nothing; scalar"
+    )
+    initial_value: float = Field(0.0, description="what a scalar head says at first")
+    warm_up_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="first steps in which the critic learns and the policy does not"
+    )
+    verdict_question: str = Field(
+        "Will this conversation succeed? Answer yes or no:",
+        description="generative: asked where a turn begins, in the assistant's place",
+    )
+    verdict_yes: str = Field(" yes", description="generative: its first token is the verdict")
+    verdict_no: str = " no"
+
+
+class JudgeConfig(Section):
+    """Who weighs the turns for credit judge: the task's own truth, or a language model."""
+
+    kind: Literal["rules", "llm"] = Field(
+        "rules", description="rules: exact information gain, where the task knows it"
+    )
+    base_url: str = Field("", description="llm: of any OpenAI-compatible server, as far as /v1")
+    model: str = Field("", description="llm: its name there")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description='variable that holds the key; "" for a server without keys'
+    )
+    timeout_s: Positive = Field(60.0, description="of one request")
+    total_timeout_s: Positive = Field(600.0, description="of one dialogue, retries included")
+    max_concurrency: Count = Field(8, description="dialogues being asked about at the same time")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        5, description="of a request that failed in a way that may pass"
+    )
+    cache: str = Field("", description='folder of answers; "" keeps none')
+    seed: int = 0
 
 
 class TrainConfig(Section):
@@ -181,6 +305,10 @@ class RunConfig(Section):
     task: TaskConfig = TaskConfig()
     rollout: RolloutConfig = RolloutConfig()
     method: MethodConfig = MethodConfig()
+    info: InfoConfig = InfoConfig()
     prm: PrmConfig = PrmConfig()
+    lookahead: LookaheadConfig = LookaheadConfig()
+    critic: CriticConfig = CriticConfig()
+    judge: JudgeConfig = JudgeConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()

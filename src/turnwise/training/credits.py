@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turnwise.advantages import leave_one_out
+from turnwise.advantages import gae_over_turns, leave_one_out
 from turnwise.arrays import turn_sum
 from turnwise.credit import (
     dirichlet_weights,
+    judge_weights,
     max_return_normalised,
     mix_with_uniform,
+    outcome_on_last_turn,
     robust_batch_scale,
     signed_turn_weights,
     turn_logits_mean_times_global_length,
@@ -59,7 +61,15 @@ class TokenRewards:
     reward_BT: Tensor
 
 
-Credit = OutcomeOnly | TurnWeights | TurnRewards | TokenRewards
+@dataclass(frozen=True)
+class TurnGains:
+    """Some turns gained something that has no unit of the outcome; it counts beside the outcome."""
+
+    gain_BK: Tensor
+    is_eligible_BK: Tensor  # bool: the others have no gain, not a gain of 0
+
+
+Credit = OutcomeOnly | TurnWeights | TurnRewards | TokenRewards | TurnGains
 
 
 def _trajectory(evidence: Evidence, method: MethodConfig) -> Credit:
@@ -81,8 +91,25 @@ def _random(evidence: Evidence, method: MethodConfig) -> Credit:
     return TurnWeights(weight_BK)
 
 
+def _judge(evidence: Evidence, method: MethodConfig) -> Credit:
+    score_BK = _given(evidence.judge_BK, "judge", "a credit judge: see the section [judge]")
+    weight_BK, _ = judge_weights(score_BK, evidence.is_turn_BK, evidence.outcome_B)
+    return TurnWeights(weight_BK)
+
+
 def _prime(evidence: Evidence, method: MethodConfig) -> Credit:
     return TokenRewards(_token_rewards(evidence, method, "prime"))
+
+
+def _value(evidence: Evidence, method: MethodConfig) -> Credit:
+    surprise_BK = gae_over_turns(
+        outcome_on_last_turn(evidence.outcome_B, evidence.is_turn_BK),
+        evidence.needs_critic("credit value").value_BK,
+        evidence.is_turn_BK,
+        discount=method.turn_discount,
+        turn_lambda=0.0,
+    )
+    return TurnRewards(surprise_BK, False)
 
 
 def _itpo(evidence: Evidence, method: MethodConfig) -> Credit:
@@ -137,21 +164,38 @@ def _logits(reward_BK: Tensor, evidence: Evidence, method: MethodConfig) -> Tens
     return turn_logits_mean_times_global_length(reward_BK, evidence.length_BK)
 
 
+def _infopo(evidence: Evidence, method: MethodConfig) -> Credit:
+    if evidence.info is None:
+        raise ConfigError("credit infopo needs dialogues scored with and without their feedback")
+    return TurnGains(evidence.info.gain_BK, evidence.info.is_eligible_BK)
+
+
+def _lookahead(evidence: Evidence, method: MethodConfig) -> Credit:
+    reward_BK = _given(evidence.lookahead_BK, "lookahead", "continuations of its dialogues")
+    return TurnRewards(reward_BK.nan_to_num(0.0), False)
+
+
 def _oracle(evidence: Evidence, method: MethodConfig) -> Credit:
-    if evidence.oracle_BK is None:
-        raise ConfigError("credit oracle needs a task that knows the exact credit of each turn")
-    return TurnRewards(evidence.oracle_BK, False)
+    needed = "a task that knows the exact credit of each turn"
+    return TurnRewards(_given(evidence.oracle_BK, "oracle", needed), False)
+
+
+def _given(value_BK: Tensor | None, name: str, needed: str) -> Tensor:
+    if value_BK is None:
+        raise ConfigError(f"credit {name} needs {needed}")
+    return value_BK
 
 
 CREDITS: dict[str, Callable[[Evidence, MethodConfig], Credit]] = {
     "trajectory": _trajectory,
     "uniform": _uniform,
     "random": _random,
+    "judge": _judge,
     "prime": _prime,
+    "value": _value,
     "itpo": _itpo,
     "itpo-norm": _itpo_norm,
+    "infopo": _infopo,
+    "lookahead": _lookahead,
     "oracle": _oracle,
 }
-
-# Methods whose credit the implicit PRM gives.
-NEEDS_PRM = frozenset({"prime", "itpo", "itpo-norm"})

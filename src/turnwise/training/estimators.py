@@ -14,6 +14,8 @@ from torch import Tensor
 from turnwise.advantages import (
     RewardSource,
     fit_turn_calibration,
+    gae_over_tokens,
+    gae_over_turns,
     group_offset_values,
     group_standardise,
     has_siblings,
@@ -31,11 +33,12 @@ from turnwise.advantages import (
     reward_to_go,
     standardised_returns,
 )
-from turnwise.arrays import place_at_turn_ends, spread_to_tokens
-from turnwise.credit import penalty_share, shared_outcome, token_returns
+from turnwise.arrays import place_at_turn_ends, spread_to_tokens, turn_sum
+from turnwise.credit import outcome_on_last_turn, penalty_share, shared_outcome, token_returns
 from turnwise.training.config import MethodConfig
 from turnwise.training.credits import Credit, OutcomeOnly, TokenRewards, TurnRewards, TurnWeights
 from turnwise.training.evidence import Evidence
+from turnwise.training.terms import turn_lambda
 
 # What a credit was worth, advantage_BT before scaling.
 Estimator = Callable[[Credit, Evidence, MethodConfig], Tensor]
@@ -144,6 +147,37 @@ def values_before_turns(evidence: Evidence, method: MethodConfig) -> Tensor:
     return implicit_values(prm.turn_sum_BK, evidence.is_turn_BK, prm.bias_B[:, None])
 
 
+def ppo(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
+    """Generalised advantages of the credit's rewards over the critic's values, BT."""
+    critic = evidence.needs_critic("estimator ppo")
+    factors = {"discount": method.turn_discount, "turn_lambda": turn_lambda(method)}
+    reward_BK = _rewards_of_turns(credit, evidence)
+    turn_of_token_BT = evidence.turn_of_token_BT
+    if critic.value_BT is None:
+        advantage_BK = gae_over_turns(reward_BK, critic.value_BK, evidence.is_turn_BK, **factors)
+        return spread_to_tokens(advantage_BK, turn_of_token_BT)
+    reward_BT = place_at_turn_ends(reward_BK, turn_of_token_BT)
+    if isinstance(credit, TokenRewards):
+        penalty_BK = _penalty_of_turns(evidence)
+        reward_BT = credit.reward_BT + place_at_turn_ends(penalty_BK, turn_of_token_BT)
+    return gae_over_tokens(reward_BT, critic.value_BT, turn_of_token_BT, **factors)
+
+
+def _rewards_of_turns(credit: Credit, evidence: Evidence) -> Tensor:
+    """What each turn earned, length penalty included, BK; Σ_k is the dialogue's return."""
+    if isinstance(credit, OutcomeOnly):
+        total_B = evidence.outcome_B + evidence.penalty_B
+        return outcome_on_last_turn(total_B, evidence.is_turn_BK)
+    if isinstance(credit, TurnWeights):
+        reward_BK = shared_outcome(evidence.outcome_B, credit.weight_BK)
+    elif isinstance(credit, TurnRewards):
+        reward_BK = credit.reward_BK
+    else:
+        assert isinstance(credit, TokenRewards)
+        reward_BK = turn_sum(credit.reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
+    return reward_BK + _penalty_of_turns(evidence)
+
+
 def _implicit_value(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
     is_turn_BK, shared = evidence.is_turn_BK, (evidence.group_B, evidence.is_valid_B)
     value_BK = values_before_turns(evidence, method)
@@ -151,18 +185,16 @@ def _implicit_value(credit: Credit, evidence: Evidence, method: MethodConfig) ->
     if method.value_offset == "group":
         value_BK = group_offset_values(value_BK, evidence.outcome_B, is_turn_BK, *shared)
         is_compared_B = has_siblings(*shared)
-    turn_lambda = method.turn_lambda
+    trace = turn_lambda(method)
     if method.trust_mix:
-        turn_lambda = lambda_under_trust(
-            turn_lambda, trust=evidence.needs_prm(_IMPLICIT_VALUE).gate
-        )
+        trace = lambda_under_trust(trace, trust=evidence.needs_prm(_IMPLICIT_VALUE).gate)
     advantage_BK = implicit_value_advantages(
         value_BK,
         evidence.outcome_B,
         is_turn_BK,
         is_compared_B,
         discount=method.turn_discount,
-        turn_lambda=turn_lambda,
+        turn_lambda=trace,
     )
     penalty_B = leave_one_out(evidence.penalty_B, *shared)
     share_BK = penalty_share(evidence.length_BK)
@@ -211,6 +243,10 @@ ESTIMATORS: dict[tuple[str, type], Estimator] = {
     ("grpo", OutcomeOnly): _grpo_outcome,
     ("grpo", TurnWeights): _grpo_weights,
     ("grpo", TurnRewards): _grpo_rewards,
+    ("ppo", OutcomeOnly): ppo,
+    ("ppo", TurnWeights): ppo,
+    ("ppo", TurnRewards): ppo,
+    ("ppo", TokenRewards): ppo,
     ("implicit-value", OutcomeOnly): _implicit_value,
     ("implicit-value", TurnWeights): _implicit_value,
     ("implicit-value", TurnRewards): _implicit_value,

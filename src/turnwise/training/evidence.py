@@ -25,6 +25,29 @@ class PrmScores:
     bias_B: Tensor  # the PRM's b at that moment
     history: JudgedTurns  # prequential turn sums and outcomes of earlier iterations
     gate: float  # trust g in [0, 1]
+    before_BT: Tensor | None = None  # token rewards before the step's update; None: no update
+
+
+@dataclass(frozen=True)
+class InfoScores:
+    """How much the feedback a turn caused changed what the policy said next."""
+
+    gain_BK: Tensor  # nats, by info.score; 0 where not eligible
+    is_eligible_BK: Tensor  # bool
+    copied_share_BK: Tensor  # of the next turn's tokens: inside a 4-gram of the feedback
+    logp_factual_BK: Tensor  # nats, sums over the next turn after what was really said
+    logp_counterfactual_BK: Tensor  # the same without it; NaN where nothing was scored
+    is_scored_B: Tensor  # bool: the dialogue's group was scored, its gate being open
+    refusal: Sequence[Sequence[str]]  # of each turn: why it is not eligible; "" if it is
+    fill: Sequence[Sequence[str]]  # of each turn: what stood in for the feedback; "" if nothing
+
+
+@dataclass(frozen=True)
+class CriticScores:
+    """What the critic expected, from before it learnt of the step."""
+
+    value_BK: Tensor  # expected return before each turn's first token
+    value_BT: Tensor | None  # before each written token; None: the critic speaks once a turn
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,10 @@ class Evidence:
         None  # what leaving the reference costs each turn, <= 0 on average
     )
     oracle_BK: Tensor | None = None  # exact credit where the task knows it
+    info: InfoScores | None = None
+    critic: CriticScores | None = None
+    judge_BK: Tensor | None = None  # a credit judge's number of each turn; NaN: no judgement
+    lookahead_BK: Tensor | None = None  # rise of the outcome's mean over continuations; NaN: none
 
     @cached_property
     def num_turns(self) -> int:
@@ -74,6 +101,15 @@ class Evidence:
                 "itpo, itpo-norm or prime, or estimator implicit-value"
             )
         return self.prm
+
+    def needs_critic(self, name: str) -> CriticScores:
+        """The critic's values; ConfigError if this run has no critic."""
+        if self.critic is None:
+            raise ConfigError(
+                f"{name} needs a critic, and this run has none; train with estimator ppo or credit "
+                "value"
+            )
+        return self.critic
 
 
 def outcomes(trajectories: Sequence[Trajectory]) -> Tensor:

@@ -12,17 +12,15 @@ from turnwise.records import Record
 from turnwise.records.trajectories import Split
 from turnwise.rollouts import Stage
 from turnwise.tasks.protocol import S
-from turnwise.tokens import turn_batch
-from turnwise.training.config import RunConfig
-from turnwise.training.evidence import Evidence, group_index, outcomes
+from turnwise.training.config import CreditName, RunConfig
+from turnwise.training.evidence import Evidence
+from turnwise.training.facts import group_measures, turn_measures, turn_notes
+from turnwise.training.gather import survey
 from turnwise.training.learners import Learners
 from turnwise.training.methods import turn_credit
-from turnwise.training.prm import Judged
-from turnwise.training.step import (
-    StepResult,
-    gather_evidence,
-    oracle_credit,
-)
+from turnwise.training.step import StepResult
+from turnwise.training.terms import credit_names
+from turnwise.training.truth import truth
 
 
 def training_records(
@@ -32,11 +30,16 @@ def training_records(
     records = _without_credit(result.trajectories, result.judged, step, "train")
     if result.evidence is None or result.advantage_BK is None:
         return records
-    credit = _credit_by_name(stage, config, result.evidence, result.judged)
-    return records + _rows(result.judged, step, "train", credit, result.advantage_BK)
+    names = _worth_showing(config, result.evidence)
+    rows = credited(stage, config, result.evidence, result.judged, names, step, "train")
+    turns = [
+        _floats(row, len(t.turns))
+        for row, t in zip(result.advantage_BK, result.judged, strict=True)
+    ]
+    return records + [replace(r, advantage=a) for r, a in zip(rows, turns, strict=True)]
 
 
-def evaluation_records(
+async def evaluation_records(
     stage: Stage[S],
     config: RunConfig,
     learners: Learners,
@@ -44,7 +47,7 @@ def evaluation_records(
     step: int,
     split: Split,
 ) -> list[Record]:
-    """Evaluated dialogues with the credit that the run's PRM, as it is now, gives their turns.
+    """Evaluated dialogues with the credit that the run's models, as they are now, give their turns.
 
     Those that could not be judged come first and have none.
     """
@@ -52,57 +55,73 @@ def evaluation_records(
     records = _without_credit(trajectories, judged, step, split)
     if not judged:
         return records
-    batch = turn_batch(judged)
-    scores, reference_BT = None, None
-    if learners.prm is not None:
-        reference_BT = learners.reference.logp(batch)
-        scores = learners.prm.score(
-            Judged(batch, reference_BT, outcomes(judged), group_index(judged))
+    evidence = await survey(stage, learners, config, judged, credit_names(config.method))
+    names = _worth_showing(config, evidence)
+    return records + credited(stage, config, evidence, judged, names, step, split)
+
+
+def credited(
+    stage: Stage[S],
+    config: RunConfig,
+    evidence: Evidence,
+    judged: Sequence[Trajectory],
+    names: Sequence[CreditName],
+    step: int,
+    split: Split,
+) -> list[Record]:
+    """The judged dialogues with the credit of the named methods and all that is known of them."""
+    exact = truth(stage, judged, evidence.is_turn_BK)
+    if exact is not None:
+        evidence = replace(evidence, oracle_BK=exact.oracle_BK)
+        names = names if "oracle" in names else [*names, "oracle"]
+    credit = {name: turn_credit(evidence, config.method, name) for name in names}
+    measures = turn_measures(evidence, config.info, exact)
+    of_groups = group_measures(evidence, config.info)
+    out = []
+    for b, trajectory in enumerate(judged):
+        count = len(trajectory.turns)
+        out.append(
+            Record(
+                trajectory,
+                step,
+                split,
+                credit={name: _floats(value_BK[b], count) for name, value_BK in credit.items()},
+                measures={name: _known(value_BK[b], count) for name, value_BK in measures.items()},
+                notes={
+                    name: _filled(words, count) for name, words in turn_notes(evidence, b).items()
+                },
+                group_measures={name: float(value_B[b]) for name, value_B in of_groups.items()},
+            )
         )
-    elif config.train.beta_in_reward > 0:
-        reference_BT = learners.reference.logp(batch)
-    evidence = gather_evidence(stage, config, step, judged, batch, scores, reference_BT)
-    credit = _credit_by_name(stage, config, evidence, judged)
-    return records + _rows(judged, step, split, credit, None)
+    return out
+
+
+def _worth_showing(config: RunConfig, evidence: Evidence) -> list[CreditName]:
+    """The run's own credits first, then what its models can tell as well."""
+    own = credit_names(config.method)
+    others: list[CreditName] = ["trajectory"]
+    if evidence.prm is not None:
+        others = ["itpo-norm", "itpo", "trajectory"]
+    return [*own, *(name for name in others if name not in own)]
 
 
 def _without_credit(
     trajectories: Sequence[Trajectory], judged: Sequence[Trajectory], step: int, split: Split
 ) -> list[Record]:
     """The dialogues that are not among `judged`: none is lost, whatever left it out."""
-    credited = {id(trajectory) for trajectory in judged}
-    return [Record(t, step, split) for t in trajectories if id(t) not in credited]
-
-
-def _credit_by_name(
-    stage: Stage[S], config: RunConfig, evidence: Evidence, judged: Sequence[Trajectory]
-) -> dict[str, Tensor]:
-    """credit_BK of every method that this evidence allows; the run's own first."""
-    names = ["trajectory", "oracle"]
-    if evidence.prm is not None:
-        names = ["itpo-norm", "itpo", *names]
-    own = config.method.credit
-    names = [own, *(name for name in names if name != own)]
-    full = replace(evidence, oracle_BK=oracle_credit(stage, judged, evidence.is_turn_BK))
-    return {name: turn_credit(full, config.method, name) for name in names}
-
-
-def _rows(
-    judged: Sequence[Trajectory],
-    step: int,
-    split: Split,
-    credit: dict[str, Tensor],
-    advantage_BK: Tensor | None,
-) -> list[Record]:
-    out = []
-    for b, trajectory in enumerate(judged):
-        count = len(trajectory.turns)
-        of_dialogue = {name: _floats(credit_BK[b], count) for name, credit_BK in credit.items()}
-        advantage = () if advantage_BK is None else _floats(advantage_BK[b], count)
-        out.append(Record(trajectory, step, split, of_dialogue, advantage))
-    return out
+    with_credit = {id(trajectory) for trajectory in judged}
+    return [Record(t, step, split) for t in trajectories if id(t) not in with_credit]
 
 
 def _floats(value_K: Tensor, count: int) -> tuple[float, ...]:
     padded_K = torch.nn.functional.pad(value_K, (0, max(0, count - len(value_K))))
     return tuple(float(value) for value in padded_K[:count])
+
+
+def _known(value_K: Tensor, count: int) -> tuple[float | None, ...]:
+    numbers = [None if value != value else value for value in value_K.tolist()]
+    return tuple([*numbers, *[None] * count][:count])
+
+
+def _filled(words: Sequence[str], count: int) -> tuple[str, ...]:
+    return tuple([*words, *[""] * count][:count])

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from turnwise.backends.protocol import Learner, Sampler, Scorer
+from turnwise.backends.protocol import Capabilities, Learner, Sampler, Scorer
 from turnwise.training.config import RunConfig
-from turnwise.training.credits import NEEDS_PRM
+from turnwise.training.critic import ValueCritic
+from turnwise.training.judging import Jury
 from turnwise.training.prm import ImplicitPrm, PassLimits
 
 
@@ -16,11 +17,9 @@ class Learners:
     reference: Scorer
     prm: ImplicitPrm | None
     sampler: Sampler  # of the policy as last published
-
-
-def needs_prm(config: RunConfig) -> bool:
-    """Whether the run's method reads the implicit PRM."""
-    return config.method.credit in NEEDS_PRM or config.method.estimator == "implicit-value"
+    critic: ValueCritic | None = None
+    judge: Jury | None = None
+    capabilities: Capabilities = Capabilities()  # of the backend
 
 
 def needs_kl(config: RunConfig) -> bool:

@@ -7,6 +7,7 @@ is scaled over the whole step.
 Axes: `B` dialogues, `K` turns, `T` tokens.
 """
 
+import torch
 from torch import Tensor
 
 from turnwise.advantages import (
@@ -20,47 +21,82 @@ from turnwise.advantages import (
 from turnwise.arrays import spread_to_tokens, turn_sum
 from turnwise.credit import shared_outcome, uniform_weights
 from turnwise.errors import ConfigError
-from turnwise.training.config import MethodConfig
+from turnwise.training.config import CreditName, InfoConfig, MethodConfig
 from turnwise.training.credits import (
     CREDITS,
     Credit,
     OutcomeOnly,
     TokenRewards,
+    TurnGains,
     TurnRewards,
     TurnWeights,
 )
 from turnwise.training.estimators import (
     ESTIMATORS,
     Estimator,
+    ppo,
     public_code,
     rloo_outcome,
     values_before_turns,
 )
 from turnwise.training.evidence import Evidence
-from turnwise.training.metrics import by_turn
+from turnwise.training.gating import with_gains
+from turnwise.training.metrics import by_turn, turn_mean
+from turnwise.training.terms import credit_names, credit_weights, only
+
+DEFAULT_INFO = InfoConfig()
 
 
-def token_advantages(evidence: Evidence, method: MethodConfig) -> Tensor:
+def token_advantages(
+    evidence: Evidence, method: MethodConfig, info: InfoConfig = DEFAULT_INFO
+) -> Tensor:
     """advantage_BT: what the policy's objective multiplies each token's ratio with.
 
-    Zero where the policy did not write; scaled over the whole step.
+    Zero where the policy did not write; scaled over the whole step. Of several credits the
+    estimates are added by their weights; a weight of 0 leaves its credit out altogether.
     Raises ConfigError for a combination that is not defined.
     """
-    credit = CREDITS[method.credit](evidence, method)
-    estimate_BT = _estimator(credit, method)(credit, evidence, method)
+    nothing_BT = torch.zeros_like(evidence.written_BT, dtype=evidence.outcome_B.dtype)
+    estimate_BT, trusted_BT = nothing_BT, nothing_BT
     if evidence.kl_reward_BK is not None:
-        kl_BT = _kl_advantage(evidence.kl_reward_BK, evidence, method)
-        estimate_BT = estimate_BT + kl_BT
-    advantage_BT = _scaled(estimate_BT, evidence, method)
+        estimate_BT = _kl_advantage(evidence.kl_reward_BK, evidence, method)
+    gains: list[tuple[float, Credit]] = []
+    for name, weight in credit_weights(method, info, evidence.step).items():
+        one = only(method, name)
+        if weight == 0:
+            continue
+        credit = CREDITS[name](evidence, one)
+        if isinstance(credit, TurnGains) or (method.gated and name != "trajectory"):
+            gains.append((weight, credit))
+        elif _is_under_trust(credit, method):
+            term_BT = _estimator(credit, one)(credit, evidence, one)
+            trusted_BT = trusted_BT + weight * _under_trust(term_BT, name, evidence, method)
+        else:
+            term_BT = _estimator(credit, one)(credit, evidence, one)
+            estimate_BT = estimate_BT + weight * term_BT
+    for weight, credit in gains:
+        estimate_BT = with_gains(estimate_BT, credit, evidence, info, weight=weight)
+    return _scaled(estimate_BT, evidence, method) + trusted_BT
+
+
+def _is_under_trust(credit: Credit, method: MethodConfig) -> bool:
     is_learned = isinstance(credit, TokenRewards) or (
         isinstance(credit, TurnRewards) and credit.is_learned
     )
-    if not (is_learned and method.trust_mix):
-        return advantage_BT
-    # An untrained PRM's rewards are noise at full strength, since scaling removes their size.
-    gate = evidence.needs_prm(method.credit).gate
-    trajectory_BT = _scaled(rloo_outcome(OutcomeOnly(), evidence, method), evidence, method)
-    return mix_by_trust(advantage_BT, trajectory_BT, trust=gate)
+    return is_learned and method.trust_mix and method.estimator != "ppo"
+
+
+def _under_trust(
+    estimate_BT: Tensor, name: CreditName, evidence: Evidence, method: MethodConfig
+) -> Tensor:
+    """An untrained PRM's rewards are noise at full strength, since scaling removes their size."""
+    trajectory = only(method, "trajectory")
+    trajectory_BT = rloo_outcome(OutcomeOnly(), evidence, trajectory)
+    return mix_by_trust(
+        _scaled(estimate_BT, evidence, method),
+        _scaled(trajectory_BT, evidence, method),
+        trust=evidence.needs_prm(name).gate,
+    )
 
 
 def _estimator(credit: Credit, method: MethodConfig) -> Estimator:
@@ -75,22 +111,45 @@ def _estimator(credit: Credit, method: MethodConfig) -> Estimator:
     return estimate
 
 
-def turn_credit(evidence: Evidence, method: MethodConfig, name: str) -> Tensor:
-    """credit_BK of one method in outcome units, for records and figures; 0 where no turn is."""
-    credit = CREDITS[name](evidence, method)
+def critic_targets(evidence: Evidence, method: MethodConfig) -> Tensor:
+    """What the critic is to say of a step: A + V before scaling.
+
+    BT where it speaks before each written token, else BK. Of credit value it is the outcome's.
+    """
+    critic = evidence.needs_critic("a critic's target")
+    names = [name for name in credit_names(method) if name not in ("value", "infopo")]
+    name: CreditName = names[0] if names else "trajectory"
+    one = only(method, name)
+    advantage_BT = ppo(CREDITS[name](evidence, one), evidence, one)
+    if critic.value_BT is not None:
+        return advantage_BT + critic.value_BT
+    # Over turns every token of a turn has the turn's advantage.
+    return turn_mean(advantage_BT, evidence) + critic.value_BK
+
+
+def turn_credit(evidence: Evidence, method: MethodConfig, name: CreditName) -> Tensor:
+    """credit_BK of one method for records and figures; 0 where no turn is.
+
+    In outcome units; of infopo in nats, and 0 where a turn is not eligible.
+    """
+    credit = CREDITS[name](evidence, only(method, name))
     if isinstance(credit, OutcomeOnly):
         return shared_outcome(evidence.outcome_B, uniform_weights(evidence.is_turn_BK))
     if isinstance(credit, TurnWeights):
         return shared_outcome(evidence.outcome_B, credit.weight_BK)
     if isinstance(credit, TurnRewards):
         return credit.reward_BK
+    if isinstance(credit, TurnGains):
+        return torch.where(credit.is_eligible_BK, credit.gain_BK, 0.0)
     return turn_sum(credit.reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
 
 
 def credit_metrics(evidence: Evidence, method: MethodConfig) -> dict[str, float]:
-    """Mean credit of turn k by the run's own method, and how far implicit values were off."""
-    credit_BK = turn_credit(evidence, method, method.credit)
-    out = by_turn(f"credit/{method.credit}/turn/", credit_BK, evidence.is_turn_BK)
+    """Mean credit of turn k by the run's own credits, and how far implicit values were off."""
+    out: dict[str, float] = {}
+    for name in credit_names(method):
+        credit_BK = turn_credit(evidence, method, name)
+        out |= by_turn(f"credit/{name}/turn/", credit_BK, evidence.is_turn_BK)
     if method.estimator == "implicit-value":
         value_BK = values_before_turns(evidence, method)
         gap_K = calibration_gap(
@@ -110,6 +169,8 @@ def _kl_advantage(kl_reward_BK: Tensor, evidence: Evidence, method: MethodConfig
 
 
 def _scaled(advantage_BT: Tensor, evidence: Evidence, method: MethodConfig) -> Tensor:
+    if method.scaling == "none":
+        return advantage_BT
     if method.scaling == "shift":
         return whiten_with_shift(advantage_BT, evidence.written_BT)
     return scale_by_rms(advantage_BT, evidence.written_BT, floor=method.scaling_floor)

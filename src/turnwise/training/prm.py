@@ -112,7 +112,9 @@ class ImplicitPrm:
         ordered = order_accuracy(z_B, judged.outcome_B, judged.group_B, judged.is_valid_B)
         metrics |= self._diagnostics(judged, z_B, ordered)
         if self.config.scores == "post":
-            scores = replace(self.score(judged), turn_sum_BK=turn_sum_BK, gate=gate)
+            scores = replace(
+                self.score(judged), turn_sum_BK=turn_sum_BK, gate=gate, before_BT=reward_BT
+            )
             z_after_B = scores.token_reward_BT.sum(dim=1) + self.bias.value
             metrics["prm/bce_after"] = self._bce(judged, z_after_B)
         metrics |= self._turn_metrics(judged, scores.token_reward_BT) | {"prm/trust": gate}

@@ -1,0 +1,86 @@
+"""From the section [judge] to whoever weighs a run's turns."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from turnwise.conversation import Conversation, Trajectory
+from turnwise.endpoints import AnswerCache, ChatEndpoint, Patience
+from turnwise.errors import ConfigError
+from turnwise.judges import LLMJudge, RuleJudge
+from turnwise.tasks import KnowsTruth, Scenario
+from turnwise.tasks.registry import AnyTask
+from turnwise.training.config import JudgeConfig
+from turnwise.training.judging import Jury
+from turnwise.training.truth import scenario_seed
+
+
+def build_judge(
+    config: JudgeConfig, task: AnyTask, on_failure: Callable[[str], None] = lambda words: None
+) -> Jury:
+    """The jury that the config names. A language model is asked one short question at once, so
+    that a wrong address, key or model is known before the first dialogue.
+
+    on_failure: told once a step, in words, if dialogues of it could not be judged.
+    Raises ConfigError for a task that does not know its truth with kind "rules"; for a missing
+    address, model or key, or an endpoint that does not answer, with kind "llm".
+    """
+    if config.kind == "rules":
+        return Jury(_rules_of(task), on_failure=on_failure)
+    endpoint = _endpoint(config)
+    asyncio.run(endpoint.check())
+    judge = LLMJudge(endpoint, config.seed)
+    return Jury(lambda trajectory: judge, endpoint.spent, on_failure)
+
+
+def _endpoint(config: JudgeConfig) -> ChatEndpoint:
+    for key in ("base_url", "model"):
+        if not getattr(config, key):
+            raise ConfigError(
+                f'judge.kind = "llm" needs judge.{key}, found nothing; give it, or use judge.kind '
+                '= "rules"'
+            )
+    patience = Patience(config.retries, config.timeout_s, config.total_timeout_s)
+    return ChatEndpoint(
+        config.base_url,
+        config.model,
+        api_key_env=config.api_key_env,
+        patience=patience,
+        max_concurrency=config.max_concurrency,
+        cache=AnswerCache(Path(config.cache).expanduser()) if config.cache else None,
+    )
+
+
+def _rules_of(task: AnyTask) -> Callable[[Trajectory], RuleJudge]:
+    if not isinstance(task, KnowsTruth):
+        raise ConfigError(
+            f'judge.kind = "rules" needs a task that knows what each turn told, and {task.name} '
+            'does not; use judge.kind = "llm"'
+        )
+
+    def judge_of(trajectory: Trajectory) -> RuleJudge:
+        scenario = task.scenario(scenario_seed(trajectory))
+        return RuleJudge(partial(informed_weights, task, scenario, trajectory.seed))
+
+    return judge_of
+
+
+def informed_weights(
+    task: KnowsTruth[Scenario], scenario: Scenario, seed: int, conversation: Conversation
+) -> tuple[float, ...]:
+    """What an exact judge gives each assistant turn.
+
+        v_k = max(0, information gain of turn k in nats),   v_K += correctness of the end
+
+    The last turn acts and asks nothing: without its own term a right act would earn nothing beside
+    the questions before it. A wholly right end counts as one nat. Correctness is the part "recall"
+    of the outcome, free of noise, or else its score.
+    """
+    gain = task.information_gain(scenario, conversation, seed)
+    outcome = task.outcome(scenario, conversation, seed)
+    correctness = outcome.parts.get("recall", outcome.score or 0.0)
+    weights = [max(0.0, nats) for nats in gain]
+    if weights:
+        weights[-1] += correctness
+    return tuple(weights)

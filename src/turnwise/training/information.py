@@ -1,0 +1,147 @@
+"""One pass for InfoPO: every dialogue as it was played, and its next turns without the feedback.
+
+The pass gives the policy's own log-probabilities of what was played, which the update takes as
+behaviour, and beside them those of the counterfactual branches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from turnwise.backends.protocol import BranchScorer, Capabilities, Learner
+from turnwise.conversation import Trajectory
+from turnwise.credit import (
+    gain_full_kl,
+    gain_k3,
+    gain_marginal,
+    gain_mean,
+    gain_sum,
+    next_turn_sum,
+    per_next_token,
+)
+from turnwise.errors import ConfigError
+from turnwise.tokens import (
+    ChatFormat,
+    Counterfactuals,
+    Packed,
+    TurnBatch,
+    counterfactuals,
+    pack,
+    separate,
+    with_markup,
+)
+from turnwise.training.config import InfoConfig
+from turnwise.training.evidence import Evidence, InfoScores
+from turnwise.training.gating import gate
+
+_OF_LOG_RATIOS = {"mean": gain_mean, "sum": gain_sum, "k3": gain_k3}
+_OWN_ROW = 1  # tokens of a row: a dialogue has its own, and a pass takes rows of similar length
+
+
+def is_worth_scoring(evidence: Evidence, info: InfoConfig, *, weight: float) -> Tensor:
+    """Dialogues whose group is scored, bool B.
+
+    A group is left out where its outcomes differ so much that the gate closes: its advantages would
+    move by less than info.skip standard deviations. Every info.probe_every steps all are scored,
+    so that plots see them.
+    """
+    if evidence.step % info.probe_every == 0:
+        return torch.ones_like(evidence.is_valid_B)
+    return weight * gate(evidence, info) >= info.skip
+
+
+def score_information(
+    policy: Learner,
+    trajectories: Sequence[Trajectory],
+    batch: TurnBatch,
+    is_scored_B: Tensor,
+    chat: ChatFormat,
+    info: InfoConfig,
+    *,
+    temperature: float,
+    capabilities: Capabilities,
+) -> tuple[TurnBatch, InfoScores]:
+    """The batch with the policy's own log-probabilities as behaviour, and the gains of its turns.
+
+    One pass without gradient over the dialogues (rows of `batch`) and their branches; without the
+    capability `branches` a row for every context.
+    Raises LogProbError naming dialogue and turn for a log-probability that is not finite;
+    ConfigError if the backend cannot give what the settings ask for.
+    """
+    check_capabilities(info, capabilities)
+    found = counterfactuals(
+        trajectories,
+        placeholder_ids=chat.encode(info.placeholder),
+        fill=info.fill,
+        chat=chat,
+        is_scored_B=is_scored_B,
+        score_markup=info.score_markup,
+    )
+    trunks = with_markup(batch, trajectories, chat) if info.score_markup else batch
+    branches = found.branches
+    packed = (
+        pack(trunks, branches, max_tokens=_OWN_ROW)
+        if capabilities.branches
+        else separate(trunks, branches)
+    )
+    logp_RS = policy.logp(packed.batch, temperature=temperature)
+    factual_BT = packed.factual(logp_RS)
+    turn_BT, K = trunks.turn_of_token_BT, found.is_eligible_BK.shape[1]
+    factual_BK = next_turn_sum(factual_BT, turn_BT, K)
+    counterfactual_BT = packed.counterfactual(logp_RS)
+    if info.fill == "marginal":
+        gain_BK = _marginal(packed, logp_RS, found, factual_BK, turn_BT, info)
+    elif info.score == "full_kl":
+        scorer = cast(BranchScorer, policy)  # capability `branches`
+        kl_N = scorer.divergence(packed.batch, *packed.pairs(), temperature=temperature)
+        kl_BT = packed.at_targets(kl_N)
+        gain_BK = gain_full_kl(kl_BT, turn_BT, found.is_eligible_BK, found.is_identical_BK)
+    else:
+        of_log_ratios = _OF_LOG_RATIOS[info.score]
+        eligible = (found.is_eligible_BK, found.is_identical_BK)
+        gain_BK = of_log_ratios(factual_BT, counterfactual_BT, turn_BT, *eligible)
+    written_BT = batch.written_BT
+    behaviour_BT = torch.where(written_BT, factual_BT, 0.0)
+    scores = InfoScores(
+        gain_BK=gain_BK,
+        is_eligible_BK=found.is_eligible_BK,
+        copied_share_BK=found.copied_share_BK,
+        logp_factual_BK=factual_BK,
+        logp_counterfactual_BK=next_turn_sum(counterfactual_BT, turn_BT, K),
+        is_scored_B=is_scored_B,
+        refusal=found.refusal,
+        fill=found.fill_used,
+    )
+    return replace(batch, logp_behaviour_BT=behaviour_BT), scores
+
+
+def check_capabilities(info: InfoConfig, capabilities: Capabilities) -> None:
+    """Raises ConfigError for settings that a backend without branches cannot give."""
+    if capabilities.branches:
+        return
+    if info.fill == "gap":
+        raise ConfigError(
+            'info.fill = "gap" leaves a hole in the positions, which this backend does not take; '
+            'use info.fill = "compact"'
+        )
+    if info.score == "full_kl":
+        raise ConfigError(
+            'info.score = "full_kl" reads whole distributions, which this backend does not give; '
+            'use info.score = "k3" or "mean"'
+        )
+
+
+def _marginal(
+    packed: Packed,
+    logp_RS: Tensor,
+    found: Counterfactuals,
+    factual_BK: Tensor,
+    turn_of_token_BT: Tensor,
+    info: InfoConfig,
+) -> Tensor:
+    sum_BKM, is_there_BKM = found.sums(packed.of_branches(logp_RS))
+    gain_BK = gain_marginal(factual_BK, sum_BKM, is_there_BKM, found.is_eligible_BK)
+    return per_next_token(gain_BK, turn_of_token_BT) if info.score == "mean" else gain_BK

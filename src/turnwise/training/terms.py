@@ -1,0 +1,82 @@
+"""Which credits a method adds up, with which weights, and what each of them needs."""
+
+from turnwise.advantages import decayed_twice, decayed_weight
+from turnwise.training.config import (
+    BaselineName,
+    CreditName,
+    InfoConfig,
+    MethodConfig,
+    RunConfig,
+    Schedule,
+)
+
+# Methods whose credit the implicit PRM gives.
+NEEDS_PRM = frozenset({"prime", "itpo", "itpo-norm"})
+
+# Of rloo: what a turn is compared with where the settings do not say.
+_BASELINE: dict[CreditName, BaselineName] = {
+    "itpo": "loo_turn_index",
+    "prime": "loo_total",
+    "value": "own_turn",
+    "lookahead": "own_turn",
+    "oracle": "own_turn",
+}
+
+
+def credit_names(method: MethodConfig) -> tuple[CreditName, ...]:
+    """The credits that a method adds up; infopo alone stands on the outcome."""
+    if isinstance(method.credit, dict):
+        return tuple(method.credit)
+    return ("trajectory", "infopo") if method.credit == "infopo" else (method.credit,)
+
+
+def credit_weights(method: MethodConfig, info: InfoConfig, step: int) -> dict[CreditName, float]:
+    """The weight of each credit in a step (1, 2, …).
+
+    Of infopo alone it is β_e = β·exp(−decay·(step − 1)): scenarios never repeat, so a step is an
+    epoch. In a sum it is what the sum says.
+    """
+    if isinstance(method.credit, dict):
+        return {name: _weight_at(weight, step) for name, weight in method.credit.items()}
+    if method.credit != "infopo":
+        return {method.credit: 1.0}
+    decayed = decayed_twice if info.decay_twice else decayed_weight
+    return {"trajectory": 1.0, "infopo": decayed(info.beta, decay=info.decay, epoch=step - 1)}
+
+
+def _weight_at(weight: float | Schedule, step: int) -> float:
+    if not isinstance(weight, Schedule):
+        return weight
+    done = min(1.0, (step - 1) / max(1, weight.steps - 1))
+    return weight.start + (weight.end - weight.start) * done
+
+
+def only(method: MethodConfig, name: CreditName) -> MethodConfig:
+    """The method as if `name` were its one credit, with the baseline of that credit."""
+    baseline = method.baseline
+    if baseline == "auto":
+        baseline = _BASELINE.get(name, "redistribute")
+    return method.model_copy(update={"credit": name, "baseline": baseline})
+
+
+def turn_lambda(method: MethodConfig) -> float:
+    """λ at a turn's end: as given, or what is usual for the estimator."""
+    if method.turn_lambda != "auto":
+        return method.turn_lambda
+    return 0.95 if method.estimator == "ppo" else 0.5
+
+
+def label(method: MethodConfig) -> str:
+    """The method's credit in one word for records: "infopo", "itpo-norm+infopo"."""
+    return "+".join(method.credit) if isinstance(method.credit, dict) else method.credit
+
+
+def needs_prm(config: RunConfig) -> bool:
+    """Whether the run's method reads the implicit PRM."""
+    names = set(credit_names(config.method))
+    return bool(names & NEEDS_PRM) or config.method.estimator == "implicit-value"
+
+
+def needs_critic(config: RunConfig) -> bool:
+    """Whether the run's method reads a value function of its own."""
+    return config.method.estimator == "ppo" or "value" in credit_names(config.method)
