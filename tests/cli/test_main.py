@@ -90,7 +90,9 @@ def test_every_metric_of_a_training_step_is_documented(run: Path) -> None:
     names = {key for row in rows if row["kind"] == "train" for key in row}
     names = {re.sub(r"/\d+$", "/{k}", name) for name in names} - {"kind", "step"}
     names = {re.sub(r"^stop/.*", "stop/{ending}", name) for name in names}
-    names = {re.sub(r"^credit/[^/]+/", "credit/{method}/", name) for name in names}
+    names = {re.sub(r"^credit/[^/]+/turn/", "credit/{method}/turn/", name) for name in names}
+    names = {re.sub(r"^(truth/\w+)/.*", r"\1/{method}", name) for name in names}
+    names = {re.sub(r"/refused/.*", "/refused/{reason}", name) for name in names}
     names = {re.sub(r"^outcome/.*", "outcome/{part}", name) for name in names}
     assert sorted(name for name in names if f"`{name}`" not in page) == []
 

@@ -1,5 +1,8 @@
 """Metrics of credit say what the arrays say, and leave out what a step cannot know."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -137,6 +140,18 @@ def test_a_step_without_gains_has_no_mean_gain() -> None:
         "info/gate_mean",
         "info/groups_scored_frac",
     }
+
+
+def test_every_metric_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "run-folder.md").read_text("utf-8")
+    names = {
+        *of_step(),
+        *truth_agreement({"{method}": COPIED_BK}, COPIED_BK, COPIED_BK, IS_TURN_BK),
+        *stability_metrics(BEFORE_BT, BEFORE_BT, TURN_BT, tensor([[0.0, 0.0, 1.0]] * 2)),
+    }
+    names = {re.sub(r"/\d+$", "/{k}", re.sub("/refused/.*", "/refused/{reason}", n)) for n in names}
+    assert len(names) == 8 + 1 + 4 + 6
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
 @given(order=st.permutations(range(3)))
