@@ -27,7 +27,8 @@ from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.local import AdapterLearner, FullWeightsLearner, LocalBackend
 from turnwise.backends.tiny import tiny_model
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
-from turnwise.errors import CheckpointError, ConfigError, TrainingError
+from turnwise.errors import CheckpointError, ConfigError, ShapeError, TrainingError
+from turnwise.tokens import Tree
 
 
 @pytest.fixture(params=list(KINDS))
@@ -146,6 +147,14 @@ def test_values_that_are_not_finite_are_named_and_not_learned_from(kind: Kind) -
         critic.values(batch_of())
     with pytest.raises(TrainingError, match="critic: expected finite values"):
         critic.forward_backward(batch_of(), torch.sum)
+
+
+def test_packed_rows_are_refused(kind: Kind) -> None:
+    batch, column_BT = batch_of(), torch.arange(22).expand(5, 22)
+    tree = Tree(column_BT, torch.full((5, 22), 22), column_BT - 1)
+    packed = replace(batch.rows(range(5)), tree=tree.rows(torch.arange(5), batch.token_BT.shape[1]))
+    with pytest.raises(ShapeError, match="one dialogue each for a critic, found packed rows"):
+        critic_of(kind).values(packed)
 
 
 def test_a_critics_passes_over_dialogues_are_counted() -> None:

@@ -115,8 +115,8 @@ class CausalModel:
 
     def states(self, batch: TurnBatch) -> Tensor:
         """Hidden states before each written token, in reading order, N × width."""
-        row_N, column_N = batch.written_BT.to(self.device)[:, 1:].nonzero(as_tuple=True)
-        return self.hidden(batch.token_BT.to(self.device))[row_N, column_N]
+        row_N, _, before_N = (index.to(self.device) for index in predictions(batch))
+        return self.hidden(batch.token_BT)[row_N, before_N]
 
     def scores(
         self,

@@ -135,8 +135,8 @@ class FakeLearner(FakeScorer):
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
         self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
-        row_N, column_N = batch.written_BT[:, 1:].nonzero(as_tuple=True)
-        return self._parameter[batch.token_BT[row_N, column_N]]
+        row_N, _, before_N = predictions(batch)
+        return self._parameter[batch.token_BT[row_N, before_N]]
 
     def optim_step(self, learning_rate: float) -> StepStats:
         return self._optimizer.step(learning_rate)

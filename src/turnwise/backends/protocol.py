@@ -166,6 +166,7 @@ class Backend(Protocol):
     """One base model and everything that learns on it."""
 
     capabilities: Capabilities
+    tokenizer: Tokenizer
 
     def create(self, role: str, spec: AdapterSpec) -> Learner:
         """A new learner ("policy", "prm", "q") that starts equal to the base."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from turnwise.backends.protocol import Loss, StepStats
-from turnwise.errors import TrainingError
+from turnwise.errors import ShapeError, TrainingError
 from turnwise.tokens import TurnBatch, microbatches
 
 
@@ -69,7 +69,15 @@ class ValueLearner:
         return {"loss": float(total.detach())}
 
     def _read(self, batch: TurnBatch, *, training: bool) -> Tensor:
-        """value_BT of one pass, on the batch's device."""
+        """value_BT of one pass, on the batch's device.
+
+        Raises ShapeError for packed rows: their states are not read here.
+        """
+        if batch.tree is not None:
+            raise ShapeError(
+                "expected rows of one dialogue each for a critic, found packed rows; give the "
+                "dialogues as `turn_batch` builds them"
+            )
         state_NW = self._body.states(batch, training=training)
         value_N = self._head(state_NW.float())[:, 0].to(batch.token_BT.device)
         blank_BT = torch.zeros(batch.token_BT.shape, device=value_N.device)
