@@ -14,7 +14,7 @@ from torch import Tensor
 from turnwise.conversation import Trajectory
 from turnwise.credit import judge_weights
 from turnwise.endpoints import Spent
-from turnwise.errors import ShapeError, SpeakerError
+from turnwise.errors import EmptyStepError, ShapeError, SpeakerError
 from turnwise.judges import TurnJudge
 from turnwise.training.evidence import outcomes
 
@@ -38,11 +38,14 @@ async def judged_turn_scores(
     turn in which the policy wrote.
     Metrics: `credit/judge/valid`, the share of dialogues whose numbers make weights; and of this
     step `judge/requests`, `judge/cached`, `judge/failed` (dialogues without an answer).
-    Raises ShapeError if a dialogue has another number of assistant messages than of turns.
+    Raises ShapeError if a dialogue has another number of assistant messages than of turns,
+    EmptyStepError if nobody wrote anything, OutcomeError for a dialogue without an outcome.
     """
+    K = max((k + 1 for one in trajectories for k in _written(one)), default=0)
+    if K == 0:
+        raise EmptyStepError("expected a written turn to judge, found none; leave the step out")
     before = replace(jury.spent)
     answers = await _all_answers(jury, trajectories)
-    K = max((k + 1 for t in trajectories for k in _written(t)), default=0)
     score_BK, is_turn_BK = torch.zeros(len(answers), K), torch.zeros(len(answers), K).bool()
     for b, (trajectory, answer) in enumerate(zip(trajectories, answers, strict=True)):
         is_turn_BK[b, _written(trajectory)] = True
@@ -59,7 +62,7 @@ async def judged_turn_scores(
         )
     _, is_valid_B = judge_weights(score_BK, is_turn_BK, outcomes(trajectories))
     return score_BK, {
-        "credit/judge/valid": float(is_valid_B.float().mean()) if len(answers) else 0.0,
+        "credit/judge/valid": float(is_valid_B.float().mean()),
         "judge/requests": float(jury.spent.requests - before.requests),
         "judge/cached": float(jury.spent.cached - before.cached),
         "judge/failed": float(len(failures)),
