@@ -7,7 +7,6 @@ import pytest
 from turnwise.cli import catalogue
 from turnwise.errors import ConfigError
 from turnwise.training.config import CreditName, EstimatorName
-from turnwise.training.credits import NEEDS_PRM
 
 
 def test_every_credit_and_estimator_is_explained() -> None:
@@ -17,15 +16,14 @@ def test_every_credit_and_estimator_is_explained() -> None:
 
 def test_costs_are_those_of_the_budget() -> None:
     # Per dialogue and step: policy 1; reference 1, shared; reward model 1 training + 1 score,
-    # and no score where prequential values serve.
+    # and no score where prequential values serve; critic 1 score + 1 training. Information costs
+    # one pass of the policy, whose log-probabilities serve the update as well.
     passes = {(one.credit, one.estimator): one.passes for one in catalogue.combinations()}
-    assert passes["itpo-norm", "rloo"] == (1, 1, 2)
-    assert passes["itpo", "implicit-value"] == (1, 1, 1)
-    assert passes["trajectory", "rloo"] == (1, 1, 0)
-
-
-def test_credits_that_use_the_reward_model_are_those_of_training() -> None:
-    assert set(NEEDS_PRM) == catalogue.USES_PRM
+    assert passes["itpo-norm", "rloo"] == (1, 1, 2, 0)
+    assert passes["itpo", "implicit-value"] == (1, 1, 1, 0)
+    assert passes["trajectory", "rloo"] == (1, 1, 0, 0)
+    assert passes["trajectory", "ppo"] == (1, 1, 0, 2)
+    assert passes["infopo", "grpo"] == (2, 1, 0, 0)
 
 
 def test_presets_differ_where_they_should() -> None:

@@ -5,24 +5,28 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from tests.rollouts.toy import backend, stage
+from tests.rollouts.toy import answers, backend, stage
 from turnwise.backends import AdapterSpec
 from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.protocol import StepStats
-from turnwise.conversation import Trajectory
+from turnwise.conversation import Conversation, Trajectory
 from turnwise.evaluation import evaluate, summary
+from turnwise.judges import RuleJudge
 from turnwise.records import RunFolder
 from turnwise.rollouts import Stage, play
 from turnwise.tasks import Scenario
 from turnwise.tokens import turn_batch
 from turnwise.training.config import RunConfig
+from turnwise.training.critic import build_critic
 from turnwise.training.evidence import group_index, outcomes
-from turnwise.training.learners import Learners, needs_prm, pass_limits
+from turnwise.training.judging import Jury
+from turnwise.training.learners import Learners, pass_limits
 from turnwise.training.loop import train_loop
 from turnwise.training.observer import Observer, Silent
 from turnwise.training.presets import resolved
 from turnwise.training.prm import ImplicitPrm, Judged
 from turnwise.training.step import StepResult, plans, training_step
+from turnwise.training.terms import credit_names, needs_critic, needs_prm
 
 SMALL: dict[str, dict[str, object]] = {
     "task": {"name": "yes", "preset": "plain"},
@@ -53,12 +57,30 @@ def settings(changes: Mapping[str, object] = {}, seed: int = 0) -> RunConfig:
 def learners(config: RunConfig, on: FakeBackend | None = None) -> Learners:
     """Policy, reference and, where the method needs one, reward model: tables on one base."""
     on = on or backend(config.seed)
-    policy = on.create("policy", AdapterSpec(max_grad_norm=config.train.max_grad_norm))
+    spec = AdapterSpec(max_grad_norm=config.train.max_grad_norm)
+    policy = on.create("policy", spec)
     prm = None
     if needs_prm(config):
         learner = on.create("prm", AdapterSpec(max_grad_norm=config.prm.max_grad_norm))
         prm = ImplicitPrm(learner, config.prm, config.seed, pass_limits(config))
-    return Learners(policy, on.reference(), prm, policy.publish())
+    return Learners(
+        policy,
+        on.reference(),
+        prm,
+        policy.publish(),
+        critic=build_critic(on, config.critic, spec, pass_limits(config), config.seed)
+        if needs_critic(config)
+        else None,
+        judge=Jury(lambda trajectory: RuleJudge(yes_or_less))
+        if "judge" in credit_names(config.method)
+        else None,
+        capabilities=on.capabilities,
+    )
+
+
+def yes_or_less(conversation: Conversation) -> list[float]:
+    """A judge's rule: "yes" is worth three times anything else."""
+    return [3.0 if text == "yes" else 1.0 for text in answers(conversation)]
 
 
 class Recording(FakeLearner):

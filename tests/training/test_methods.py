@@ -32,7 +32,7 @@ from turnwise.errors import ConfigError, GroupError
 from turnwise.training.config import CreditName, EstimatorName, MethodConfig, RunConfig
 from turnwise.training.credits import CREDITS
 from turnwise.training.estimators import ESTIMATORS
-from turnwise.training.evidence import Evidence, PrmScores
+from turnwise.training.evidence import CriticScores, Evidence, InfoScores, PrmScores
 from turnwise.training.methods import credit_metrics, token_advantages, turn_credit
 from turnwise.training.presets import resolved
 
@@ -61,6 +61,32 @@ def evidence(penalty_B: Tensor = PENALTY_B, gate: float = 1.0) -> Evidence:
         seed=5,
         prm=prm_scores(gate),
         oracle_BK=oracle_BK.double(),
+        info=info_scores(),
+        critic=CriticScores(VALUE_BK, None),
+        judge_BK=tensor(
+            [[1.0, 3.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 2.0], [1.0, 1.0, 0.0]]
+        ).double(),
+        lookahead_BK=oracle_BK.double().flip(0) * IS_TURN_BK,
+    )
+
+
+VALUE_BK = tensor([[0.6, 0.7, 0.0], [0.4, 0.0, 0.0], [0.5, 0.5, 0.9], [0.7, 0.6, 0.0]]).double()
+
+
+def info_scores() -> InfoScores:
+    gain_BK = tensor([[0.3, 0.0, 0.0], [0.0, 0.0, 0.0], [0.1, 0.5, 0.0], [-0.2, 0.0, 0.0]])
+    is_eligible_BK = IS_TURN_BK & torch.roll(IS_TURN_BK, -1, dims=1)
+    is_eligible_BK[:, -1] = False
+    words = [["" for _ in range(3)] for _ in range(4)]
+    return InfoScores(
+        gain_BK=gain_BK.double(),
+        is_eligible_BK=is_eligible_BK,
+        copied_share_BK=torch.zeros(4, 3),
+        logp_factual_BK=torch.zeros(4, 3),
+        logp_counterfactual_BK=torch.zeros(4, 3),
+        is_scored_B=torch.ones(4, dtype=torch.bool),
+        refusal=words,
+        fill=words,
     )
 
 
@@ -146,9 +172,9 @@ def defined(credit: str, estimator: str) -> MethodConfig | None:
 @pytest.mark.parametrize("credit", CREDIT_NAMES)
 def test_every_combination_runs_or_is_refused_with_its_reason(credit: str, estimator: str) -> None:
     chosen = defined(credit, estimator)
-    refused = {("prime", "grpo"), ("oracle", "grpo")} | {
-        (name, "implicit-value") for name in ("uniform", "random", "prime", "oracle")
-    }
+    told = ("uniform", "random", "judge", "prime", "value", "lookahead", "oracle")
+    refused = {(name, "implicit-value") for name in told} | {("value", "ppo")}
+    refused |= {(name, "grpo") for name in ("prime", "value", "lookahead", "oracle")}
     assert (chosen is None) == ((credit, estimator) in refused)
     if chosen is None:
         return
@@ -172,7 +198,8 @@ def test_the_order_of_dialogues_does_not_matter(credit: str, estimator: str) -> 
 
 def permuted(of: Evidence, order: Tensor) -> Evidence:
     prm = of.prm
-    assert prm is not None and of.oracle_BK is not None
+    assert prm is not None and of.oracle_BK is not None and of.info is not None
+    assert of.critic is not None and of.judge_BK is not None and of.lookahead_BK is not None
     return replace(
         of,
         turn_of_token_BT=of.turn_of_token_BT[order],
@@ -189,6 +216,14 @@ def permuted(of: Evidence, order: Tensor) -> Evidence:
             prm.gate,
         ),
         oracle_BK=of.oracle_BK[order],
+        info=replace(
+            of.info,
+            gain_BK=of.info.gain_BK[order],
+            is_eligible_BK=of.info.is_eligible_BK[order],
+        ),
+        critic=CriticScores(of.critic.value_BK[order], None),
+        judge_BK=of.judge_BK[order],
+        lookahead_BK=of.lookahead_BK[order],
     )
 
 
@@ -236,14 +271,15 @@ def test_implicit_value_without_trust_is_the_trajectory_baseline() -> None:
 
 def test_recorded_credit_is_in_outcome_units() -> None:
     full, of = evidence(), method()
-    for name in ("trajectory", "uniform", "random", "itpo-norm"):
+    splits: tuple[CreditName, ...] = ("trajectory", "uniform", "random", "judge", "itpo-norm")
+    for name in splits:
         credit_BK = turn_credit(full, of, name)
         assert_close(credit_BK.sum(dim=1), OUTCOME_B)  # Σ_k R_k = y
     assert_close(turn_credit(full, of, "itpo"), turn_sum(REWARD_BT, TURN_BT))
     assert_close(turn_credit(full, of, "prime"), turn_sum(REWARD_BT, TURN_BT))
     assert full.oracle_BK is not None
     assert_close(turn_credit(full, of, "oracle"), full.oracle_BK)
-    for name in CREDITS:
+    for name in CREDIT_NAMES:
         assert not turn_credit(full, of, name)[~IS_TURN_BK].any()
 
 

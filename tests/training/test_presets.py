@@ -35,7 +35,7 @@ def test_what_is_resolved_is_not_resolved_further(preset: str, credit: str) -> N
 def test_the_default_preset_is_the_defaults() -> None:
     plain, done = RunConfig(), resolved(RunConfig())
     assert done.train == plain.train
-    kept = {"baseline", "scores"}  # the two that are spelled out
+    kept = {"baseline", "scores", "turn_lambda", "scaling"}  # those that are spelled out
     for section in ("method", "prm"):
         expected = getattr(plain, section).model_dump(exclude=kept)
         assert getattr(done, section).model_dump(exclude=kept) == expected
@@ -185,7 +185,9 @@ def test_one_dialogue_a_scenario_works_without_siblings() -> None:
 def test_a_value_out_of_range_is_refused_by_its_key(key: str, value: object) -> None:
     with pytest.raises(ValidationError) as caught:
         config(one(key, value))
-    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
+    found = {".".join(map(str, error["loc"])) for error in caught.value.errors()}
+    # Of a key that takes several types pydantic names the type that was tried behind it.
+    assert all(name == key or name.startswith(f"{key}.") for name in found)
 
 
 def test_blaming_the_worst_turn_is_refused_without_trust() -> None:

@@ -1,5 +1,6 @@
 """One iteration with a table as the model: what it costs, counts, leaves out and records."""
 
+import asyncio
 import math
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,8 @@ from turnwise.evaluation import HELD_OUT
 from turnwise.rollouts import Stage
 from turnwise.tasks import Scenario
 from turnwise.training.inspect import evaluation_records, training_records
-from turnwise.training.step import plans, scenario_seed
+from turnwise.training.step import plans
+from turnwise.training.truth import scenario_seed
 from turnwise.users import Reply, User
 
 PLAYED = 16
@@ -108,7 +110,8 @@ def untimed(metrics: object) -> dict[str, float]:
 
 def test_seconds_are_told_apart() -> None:
     times = {name for name in stepped(settings()).metrics if name.startswith("time/")}
-    assert times == {f"time/{part}" for part in ("rollout", "reference", "prm", "credit", "update")}
+    parts = ("rollout", "reference", "prm", "credit", "diagnosis", "update")
+    assert times == {f"time/{part}" for part in parts}
     plain = stepped(settings({"method.credit": "trajectory"})).metrics
     assert "time/prm" not in plain
 
@@ -273,7 +276,7 @@ def test_evaluated_dialogues_are_credited_by_the_model_as_it_is() -> None:
     stepped(config, of)
     on = Stage(SomeFail(which=(1,)), CHAT, LIMITS)
     played = stepped(config, learners(config), on=on).trajectories
-    records = evaluation_records(on, config, of, played, 1, "eval")
+    records = asyncio.run(evaluation_records(on, config, of, played, 1, "eval"))
     assert len(records) == PLAYED
     credited = [record for record in records if record.credit]
     assert len(credited) == 12

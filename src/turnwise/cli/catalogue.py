@@ -10,22 +10,27 @@ from turnwise.errors import ConfigError
 from turnwise.tasks import list_tasks, make
 from turnwise.training.config import CreditName, EstimatorName, PresetName, RunConfig
 from turnwise.training.presets import resolved
+from turnwise.training.terms import needs_critic, needs_prm
 
 CREDITS: Mapping[str, str] = {
     "trajectory": "the outcome, on the whole dialogue alike",
     "uniform": "the outcome, split evenly over the turns",
     "random": "the outcome, split at random (a control)",
+    "judge": "the outcome, split by a judge's weights (rules or a language model)",
     "prime": "a learned reward on every token",
+    "value": "how much more than the critic expected (turn-level differences)",
     "itpo": "a learned reward on every turn",
     "itpo-norm": "the outcome, split by the learned turn rewards",
+    "infopo": "the outcome, and what the reply a turn caused changes in the next turn",
+    "lookahead": "how much a turn raised the mean outcome of played-on copies",
     "oracle": "the task's own exact credit (needs a task that knows it)",
 }
 ESTIMATORS: Mapping[str, str] = {
     "rloo": "minus the mean of the siblings",
     "grpo": "minus the mean, over the spread of the group",
+    "ppo": "generalised advantages over a critic's values",
     "implicit-value": "the implicit reward model is the value function; no critic",
 }
-USES_PRM = {"prime", "itpo", "itpo-norm"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,9 @@ class Combination:
 
     credit: str
     estimator: str
-    passes: tuple[int, int, int] | None
-    # forward passes per dialogue and step: policy, reference, reward model; None = not defined
+    passes: tuple[int, int, int, int] | None
+    # forward passes per dialogue and step: policy, reference, reward model, critic; None = not
+    # defined. Of infopo the policy's second pass holds the branches too.
 
 
 def combinations() -> list[Combination]:
@@ -53,11 +59,12 @@ def _combination(credit: str, estimator: str) -> Combination:
         config = resolved(RunConfig.model_validate({"method": method}))
     except ConfigError:
         return Combination(credit, estimator, None)
-    has_prm = credit in USES_PRM or estimator == "implicit-value"
-    policy = 1 + config.train.rescore_behaviour
+    has_prm, has_critic = needs_prm(config), needs_critic(config)
+    policy = 1 + (config.train.rescore_behaviour or credit == "infopo")
     reference = int(has_prm or config.train.beta > 0)  # one pass, shared by KL and reward model
     prm = has_prm * (config.prm.passes + (config.prm.scores == "post"))
-    return Combination(credit, estimator, (policy, reference, prm))
+    critic = has_critic * (1 + config.critic.passes)
+    return Combination(credit, estimator, (policy, reference, prm, critic))
 
 
 def preset_table() -> dict[str, dict[str, object]]:

@@ -50,7 +50,7 @@ def show_methods() -> None:
         row = [one.passes for one in catalogue.combinations() if one.credit == name]
         costs.add_row(name, *("-" if passes is None else _sum(passes) for passes in row))
     _print("method.credit and method.estimator\n", credits, "", estimators)
-    _print("\nforward passes per dialogue and step: policy + reference + reward model\n", costs)
+    _print("\nforward passes per dialogue and step: policy + reference + reward model + critic\n", costs)
     _print("\nmethod.preset: the settings in which they differ\n", _preset_table())
 
 

@@ -20,7 +20,7 @@ from turnwise.training.learners import Learners
 from turnwise.training.methods import turn_credit
 from turnwise.training.step import StepResult
 from turnwise.training.terms import credit_names
-from turnwise.training.truth import truth
+from turnwise.training.truth import oracle_credit, truth
 
 
 def training_records(
@@ -71,9 +71,9 @@ def credited(
 ) -> list[Record]:
     """The judged dialogues with the credit of the named methods and all that is known of them."""
     exact = truth(stage, judged, evidence.is_turn_BK)
-    if exact is not None:
-        evidence = replace(evidence, oracle_BK=exact.oracle_BK)
-        names = names if "oracle" in names else [*names, "oracle"]
+    oracle_BK = exact.oracle_BK if exact else oracle_credit(stage, judged, evidence.is_turn_BK)
+    evidence = replace(evidence, oracle_BK=oracle_BK)
+    names = names if "oracle" in names else [*names, "oracle"]
     credit = {name: turn_credit(evidence, config.method, name) for name in names}
     measures = turn_measures(evidence, config.info, exact)
     of_groups = group_measures(evidence, config.info)
