@@ -51,8 +51,7 @@ def serving(answer: Callable[[Sent], Reply]) -> Iterator[Server]:
     """A server that answers each request with `answer(its JSON body)`."""
     server = Server(answer)
     handler = type("Handler", (_Handler,), {"told": server})
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    http.daemon_threads = True
+    http = _Listener(("127.0.0.1", 0), handler)
     server.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -68,6 +67,11 @@ def in_turn(*replies: Reply) -> Callable[[Sent], Reply]:
     """Each reply once, in this order; the last one again and again."""
     left = list(replies)
     return lambda sent: left.pop(0) if len(left) > 1 else left[0]
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128  # of 5, a crowd would overflow it, and a dropped caller waits seconds
+    daemon_threads = True
 
 
 class _Handler(BaseHTTPRequestHandler):

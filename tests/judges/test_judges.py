@@ -19,7 +19,7 @@ DIALOGUE: Conversation = (
     Message("user", "friday"),
     Message("assistant", "book friday"),
 )
-QUICK = Patience(retries=1, timeout_s=5, total_timeout_s=5, first_pause_s=1e-3)
+QUICK = Patience(retries=1, timeout_s=30, total_timeout_s=50, first_pause_s=1e-3)
 
 
 @pytest.fixture(autouse=True)
