@@ -1,17 +1,23 @@
 """From the section [judge] to a jury."""
 
 import asyncio
+import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.test_jobs import settings
 from tests.endpoints.server import Reply, in_turn, serving
 from tests.rollouts.toy import Yes
 from tests.tasks.playing import assistant_texts, play, scripted
+from turnwise.cli import jobs
 from turnwise.cli.judge_of import build_judge, informed_weights
 from turnwise.conversation import Conversation, Ending, Message, Outcome, Trajectory, Turn
 from turnwise.errors import ConfigError
+from turnwise.records import RunFolder, read_metrics
 from turnwise.tasks import RuleTask, make
 from turnwise.training.config import JudgeConfig
 from turnwise.training.judging import judged_turn_scores
@@ -158,3 +164,28 @@ def test_a_wrong_key_is_named_before_the_first_dialogue() -> None:
     with serving(wrong) as server, pytest.raises(ConfigError, match="wrong key") as error:
         build_judge(llm(server.url), Yes())
     assert KEY not in str(error.value)
+
+
+def test_a_run_with_a_model_as_judge_holds_its_numbers_and_not_the_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(sent: Mapping[str, object]) -> Reply:
+        turns = re.search(r"JSON object of (\d+) weights", str(sent["messages"]))
+        numbers = range(1, int(turns[1]) + 1) if turns else ()
+        return Reply(f'{{"weights": {list(numbers)}}}')
+
+    with caplog.at_level(logging.DEBUG), serving(answer) as server:
+        judge = (f"judge.base_url={server.url}", "judge.model=m", "judge.kind=llm")
+        config = settings(tmp_path / "run", "method.credit=judge", *judge)
+        folder = RunFolder(jobs.train(config).run_folder)
+        assert server.keys == [f"Bearer {KEY}"] * len(server.bodies)
+    [row] = [row for row in read_metrics(folder.metrics) if row["kind"] == "train"]
+    assert row["credit/judge/valid"] == 1.0
+    assert row["judge/failed"] == 0.0
+    asked, cached = row["judge/requests"], row["judge/cached"]
+    assert isinstance(asked, float) and isinstance(cached, float)
+    assert asked >= 1 and asked + cached == 4
+    files = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in caplog.text
