@@ -236,6 +236,29 @@ def test_siblings_stand_on_one_copy_of_their_opening_and_groups_in_one_row() -> 
     assert_close(tight.factual(scores(tight.batch)), scores(trunks))
 
 
+def test_a_group_that_is_too_long_is_cut_and_each_part_has_the_opening() -> None:
+    trunks = batch_of([([1, 2, 3, b, 9], [-1, -1, -1, -1, 0]) for b in range(5)])
+    packed = pack(trunks, [], max_tokens=7, group_B=torch.zeros(5))
+    assert sorted(packed.batch.length_B.tolist()) == [5, 7, 7]
+    assert_close(packed.factual(scores(packed.batch)), scores(trunks))
+
+
+def test_a_target_may_stand_in_a_shared_opening() -> None:
+    trunks = batch_of([([1, 2, 3, b, 9], [-1, -1, -1, -1, 0]) for b in range(2)])
+    again = Branch(1, 1, (2, 3), (1, 2), (0, 2), "candidate", 0, target=(1, 3))
+    packed = pack(trunks, [again], max_tokens=20, group_B=torch.zeros(2))
+    (row_N, column_N), _ = packed.pairs()
+    paths = [seen(packed.batch, int(r), int(c)) for r, c in zip(row_N, column_N, strict=True)]
+    assert paths == [seen(trunks, 1, 0), seen(trunks, 1, 1)]
+
+
+def test_without_sharing_a_row_is_the_dialogue_of_its_number() -> None:
+    trunks = batch_of([([b] * n, [-1] * (n - 1) + [0]) for b, n in enumerate([2, 5, 3, 4])])
+    packed = pack(trunks, [], max_tokens=1)
+    assert packed.batch.token_BT[:, 0].tolist() == [0, 1, 2, 3]
+    assert packed.batch.length_B.tolist() == [2, 5, 3, 4]
+
+
 def test_rows_that_share_the_load_are_of_about_equal_length() -> None:
     trunks = batch_of([([1] * 10, [-1] * 9 + [0])] * 10)
     assert pack(trunks, [], max_tokens=69).batch.length_B.tolist() == [50, 50]

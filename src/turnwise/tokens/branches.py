@@ -218,7 +218,7 @@ def _add_tree(segments: list[Segment], texts: "_Texts", row: int, unit: _Unit) -
 
     def add_trunk(dialogues: list[int], start: int, stop: int, tip: int) -> int:
         """Columns start..stop, which these dialogues share, and what forks behind them."""
-        forks = {fork for b in dialogues for fork in texts.forks[b] if start < fork <= stop}
+        forks = {fork for b in dialogues for fork in texts.forks[b] if start < fork < stop}
         for edge in sorted(forks | ({stop} - {start})):
             first = dialogues[0] * texts.width + start
             segments.append(Segment(row, first, edge - start, tip, is_scored=True))
@@ -270,7 +270,6 @@ def _is_plain(batch: TurnBatch) -> bool:
     column_S = torch.arange(batch.token_BT.shape[1])
     padding_RS = column_S >= batch.length_B[:, None]
     plain_RS = (tree.position_BT == column_S) & (tree.parent_BT == column_S - 1)
-    plain_RS &= tree.end_BT == batch.length_B[:, None]
     return bool((plain_RS | padding_RS).all())
 
 
