@@ -55,7 +55,7 @@ def dense_mask(
 
 
 def block_mask(tree: Tree, *, window: int | None) -> BlockMask:
-    """The same rule for FlexAttention: nothing of size S × S is made."""
+    """The same rule for FlexAttention: on a GPU nothing of size S × S is made."""
     end_BT, position_BT = tree.end_BT, tree.position_BT
     B, S = end_BT.shape
 
@@ -67,4 +67,6 @@ def block_mask(tree: Tree, *, window: int | None) -> BlockMask:
         return sees(b, head, q, k) & (position_BT[b, q] - position_BT[b, k] < (window or 0))
 
     rule = sees if window is None else sees_near
-    return create_block_mask(rule, B, None, S, S, device=str(end_BT.device))
+    # Compiled it goes block by block; not compiled it makes all of S × S first.
+    device = end_BT.device
+    return create_block_mask(rule, B, None, S, S, device=str(device), _compile=end_BT.is_cuda)

@@ -1,6 +1,7 @@
 """Passes without gradient over rows of any kind, and the count of them."""
 
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ class Scoring:
             for row_N, _ in places
         ]
         for rows in self._split(reading.batch):
-            part = reading.batch.rows(rows)
+            part = unscored(reading.batch.rows(rows))  # every token may be a place
             hidden = reading.read(causal, part) if reading.read else causal.hidden(part.token_BT)
             rank_R = torch.full((len(reading.batch.length_B),), -1)
             rank_R[rows] = torch.arange(len(rows))
@@ -92,3 +93,7 @@ class Scoring:
         return microbatches(
             batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
         )
+
+
+def unscored(batch: TurnBatch) -> TurnBatch:
+    return replace(batch, turn_of_token_BT=torch.full_like(batch.turn_of_token_BT, -1))

@@ -88,6 +88,15 @@ def depth(tree: Tree) -> Tensor:
     return torch.arange(T) - gone[:, :T].cumsum(dim=1)
 
 
+def has_child(batch: TurnBatch) -> Tensor:
+    """Which tokens another one continues, B × T."""
+    parent_BT = tree_of(batch).parent_BT
+    row_N, column_N = ((parent_BT >= 0) & is_token(batch)).nonzero(as_tuple=True)
+    out_BT = torch.zeros(parent_BT.shape, dtype=torch.bool)
+    out_BT[row_N, parent_BT[row_N, column_N]] = True
+    return out_BT
+
+
 def are_texts(batch: TurnBatch) -> bool:
     """Whether no row holds a fork or a second root."""
     tree = tree_of(batch)
@@ -130,9 +139,7 @@ def paths_apart(batch: TurnBatch) -> Cut:
     What a model without any notion of branches reads.
     """
     tree, inside_BT = tree_of(batch), is_token(batch)
-    is_leaf_BT = inside_BT & ((tree.parent_BT >= 0) | batch.written_BT)
-    row_N, column_N = ((tree.parent_BT >= 0) & inside_BT).nonzero(as_tuple=True)
-    is_leaf_BT[row_N, tree.parent_BT[row_N, column_N]] = False
+    is_leaf_BT = inside_BT & ~has_child(batch) & ((tree.parent_BT >= 0) | batch.written_BT)
     row_R, leaf_R = is_leaf_BT.nonzero(as_tuple=True)
     column_S = torch.arange(inside_BT.shape[1])
     seen_RS = (column_S <= leaf_R[:, None]) & (leaf_R[:, None] < tree.end_BT[row_R])
