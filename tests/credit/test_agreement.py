@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import tensor
 
-from turnwise.credit import best_turn_agreement, kendall_tau_b, rank_stability, spearman
+from turnwise.credit import (
+    best_turn_agreement,
+    credit_agreement,
+    kendall_tau_b,
+    rank_stability,
+    spearman,
+)
 from turnwise.errors import ShapeError
 
 NAN = math.nan
@@ -110,3 +116,36 @@ def test_an_increasing_function_of_the_scores_changes_nothing(
         found.worst,
         found.worst_chance,
     )
+
+
+def test_agreement_of_credits_by_hand() -> None:
+    first_BK = tensor([[0.1, 0.2, 0.3], [0.6, 0.4, NAN], [0.5, 9.0, 9.0], [0.2, 0.2, 0.2]])
+    second_BK = tensor([[1.0, 3.0, 2.0], [5.0, 6.0, 7.0], [0.0, 9.0, 9.0], [1.0, 2.0, 3.0]])
+    length_B1 = tensor([[3], [3], [1], [3]])
+    found = credit_agreement(first_BK, second_BK, torch.arange(3) < length_B1)
+    # Σd² = 2: ρ = 1 − 6·2/(3·8) = .5; two turns in reverse order: −1; one turn; a constant
+    assert found.within == pytest.approx((0.5 - 1) / 2)
+    assert found.num_dialogues == 2
+    # ranks of .1 .2 .3 .6 .4 .5 .2 .2 .2: 1 3.5 6 9 7 8 3.5 3.5 3.5
+    # ranks of  1  3  2  5  6  0  1  2  3: 2.5 6.5 4.5 8 9 1 2.5 4.5 6.5
+    # about their mean 5: Σxy = 17.5, Σx² = 55, Σy² = 58.5
+    assert found.overall == pytest.approx(17.5 / math.sqrt(55 * 58.5))
+
+
+def test_what_rounding_tells_apart_is_equal() -> None:
+    thirds_BK = tensor([[1 / 3, 1 - 2 / 3, 1 / 3 + 1e-8]], dtype=torch.float64)
+    other_BK = tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    found = credit_agreement(thirds_BK, other_BK, torch.ones(1, 3).bool())
+    assert math.isnan(found.within) and math.isnan(found.overall)
+    # The unit of a credit changes nothing: nats of 1e-9 are ordered as well as outcomes.
+    assert credit_agreement(1e-9 * other_BK, other_BK, torch.ones(1, 3).bool()).within == 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(-9, 9), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_agreement_is_symmetric(numbers: list[list[float]]) -> None:
+    x_BK = tensor(numbers, dtype=torch.float64)
+    first_BK, second_BK, is_turn_BK = x_BK[:, :3], x_BK[:, 3:], torch.ones(len(x_BK), 3).bool()
+    there = credit_agreement(first_BK, second_BK, is_turn_BK)
+    back = credit_agreement(second_BK, first_BK, is_turn_BK)
+    assert (there.within, there.overall) == pytest.approx((back.within, back.overall), nan_ok=True)

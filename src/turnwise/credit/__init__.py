@@ -4,10 +4,12 @@ No baseline and no model lives here: log-probabilities come in, credit goes out.
 """
 
 from turnwise.credit.agreement import (
+    CreditAgreement,
     Scores,
     Stability,
     TurnAgreement,
     best_turn_agreement,
+    credit_agreement,
     kendall_tau_b,
     rank_stability,
     spearman,
@@ -50,6 +52,7 @@ from turnwise.credit.public_code import turns_from_mask_runs, without_last_token
 from turnwise.credit.trust import Trust, order_accuracy, sign_accuracy
 
 __all__ = [
+    "CreditAgreement",
     "Scores",
     "Stability",
     "Trust",
@@ -58,6 +61,7 @@ __all__ = [
     "check_outcomes",
     "clamped_tokens",
     "count_words",
+    "credit_agreement",
     "dirichlet_weights",
     "gain_full_kl",
     "gain_k3",

@@ -71,6 +71,39 @@ def rank_stability(before_BN: Tensor, after_BN: Tensor, is_item_BN: Tensor) -> S
 
 
 @dataclass(frozen=True)
+class CreditAgreement:
+    """How alike two credits order turns: Spearman's correlation, NaN where nothing is ordered."""
+
+    within: float  # mean over dialogues of the correlation among a dialogue's own turns
+    num_dialogues: int  # counted in it: both credits tell turns of the dialogue apart
+    overall: float  # over the turns of all dialogues together
+
+
+def credit_agreement(first_BK: Tensor, second_BK: Tensor, is_turn_BK: Tensor) -> CreditAgreement:
+    """Agreement of two credits of the same turns; a turn that is NaN in one of them is left out.
+
+    Within dialogues is what credit is for: which turn of this dialogue did it. Over all turns the
+    outcome counts too, so that two splits of one outcome agree whatever the turns did.
+    Numbers closer than 1e-6 of a credit's largest size are equal. Law: symmetric in the two.
+    Raises ShapeError if shapes differ.
+    """
+    check_same_shape(first_BK=first_BK, second_BK=second_BK, is_turn_BK=is_turn_BK)
+    first_BK, second_BK = (_without_rounding(x_BK, is_turn_BK) for x_BK in (first_BK, second_BK))
+    within = rank_stability(first_BK, second_BK, is_turn_BK)
+    first_N, second_N = (x_BK[is_turn_BK].numpy() for x_BK in (first_BK, second_BK))
+    return CreditAgreement(within.mean, within.num_dialogues, spearman(first_N, second_N))
+
+
+def _without_rounding(x_BK: Tensor, is_turn_BK: Tensor) -> Tensor:
+    """Multiples of TIE times the largest size."""
+    known_BK = x_BK.detach().cpu().double()
+    sizes_N = known_BK[is_turn_BK].abs()
+    sizes_N = sizes_N[sizes_N.isfinite()]
+    unit = TIE * float(sizes_N.max()) if len(sizes_N) else 0.0
+    return (known_BK / unit).round() if unit > 0 else known_BK
+
+
+@dataclass(frozen=True)
 class TurnAgreement:
     """How often a scoring's best and worst turns are the truth's; NaN if no dialogue counted."""
 
