@@ -24,6 +24,8 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "clarify_credit_hard.toml"
 
 _OFF = ["prm.trust=false", "method.trust_mix=false"]
 _NO_REPLAY = ["prm.replay=0"]
+_INFO = ["method.credit=infopo", "method.estimator=grpo"]
+_CRITIC = ["critic.learning_rate=1e-3"]
 METHODS: dict[str, list[str]] = {
     "oracle": ["method.credit=oracle"],
     "trajectory": ["method.credit=trajectory"],
@@ -49,6 +51,18 @@ METHODS: dict[str, list[str]] = {
     "implicit-value, no replay": [
         "method.credit=trajectory", "method.estimator=implicit-value", *_NO_REPLAY,
     ],
+    "grpo": [
+        "method.credit=trajectory", "method.estimator=grpo", "method.scaling=none",
+        "method.length_penalty=0.0",
+    ],
+    "infopo": _INFO,
+    "infopo, paper": [*_INFO, "method.preset=paper"],
+    "infopo, public code": [*_INFO, "method.preset=public-code"],
+    "ppo": ["method.credit=trajectory", "method.estimator=ppo", *_CRITIC],
+    "value": ["method.credit=value", *_CRITIC],
+    "lookahead": ["method.credit=lookahead"],
+    "judge, exact": ["method.credit=judge"],
+    "itpo-norm + infopo": ["method.credit={itpo-norm=1.0,infopo=0.3}"],
 }  # fmt: skip
 
 
@@ -129,7 +143,8 @@ def _steps_to(curve: np.ndarray, recall: float) -> float:
 
 def _gap(values: dict[str, dict[int, tuple[float, float]]], method: str) -> str:
     """(method − trajectory) / (oracle − trajectory) of the mean over all steps, seeds paired."""
-    seeds = sorted(set(values[method]) & set(values["trajectory"]) & set(values["oracle"]))
+    paired = [set(values.get(m, {})) for m in (method, "trajectory", "oracle")]
+    seeds = sorted(set.intersection(*paired))
     if len(seeds) < 2:
         return "–"
     rows = np.array([[values[m][s][0] for s in seeds] for m in (method, "trajectory", "oracle")])

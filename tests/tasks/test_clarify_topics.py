@@ -156,6 +156,20 @@ def test_recall_is_the_share_of_topics_booked_right() -> None:
     assert recall("nothing") == 0.0
 
 
+def test_all_or_nothing_pays_for_a_whole_booking_only() -> None:
+    task = topics(outcome_noise="all_or_nothing")
+    scenario = task.scenario(0)
+    right = list(dict(scenario.wishes).values())
+
+    def score(*booked: str) -> float | None:
+        text = " ".join(["book", *booked])
+        played = play(task, scenario, scripted([text]), 0)[0]
+        return task.outcome(scenario, played, 0).score
+
+    assert score(*right) == 1.0
+    assert score(*right[1:]) == 0.0
+
+
 def test_a_noisy_outcome_is_drawn_with_the_recall_as_its_chance() -> None:
     task = topics()
     scenario = task.scenario(0)

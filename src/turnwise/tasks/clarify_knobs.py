@@ -17,7 +17,7 @@ class ClarifyKnobs:
     mode: Literal["form", "topics"] = "form"
     max_turns: int = 6  # assistant turns, the booking included
     mishear_rate: float = 0.0  # of a question that the user does not understand ("sorry ?")
-    outcome_noise: OutcomeNoise = "none"  # "bernoulli": the score is drawn with mean recall
+    outcome_noise: OutcomeNoise = "none"  # how recall becomes the score
     # "listed": the assistant repeats each value. "told": it says "book it" and the booking holds
     # what the user said, so that only the questions decide and no copying error blurs the credit.
     booking: Literal["listed", "told"] = "listed"

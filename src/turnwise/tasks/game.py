@@ -99,7 +99,8 @@ class RuleTask(Generic[S, G]):
         return RuleUser(self.game, scenario, seed)
 
     def outcome(self, scenario: S, conversation: Conversation, seed: int) -> Outcome:
-        """score: the noise-free recall, or with "bernoulli" a 0 or 1 drawn with that probability.
+        """score: the noise-free recall, or with "bernoulli" a 0 or 1 drawn with that probability,
+        or with "all_or_nothing" 1 only where recall is whole.
 
         parts: "success" (of the score as given), "recall" (always noise-free), and the game's own.
         """
@@ -114,6 +115,8 @@ class RuleTask(Generic[S, G]):
         score = recall
         if self.outcome_noise == "bernoulli":
             score = float(uniform(*_key(scenario, outcome_seed), "outcome") < recall)
+        elif self.outcome_noise == "all_or_nothing":
+            score = float(recall >= SUCCESS)
         parts = {"success": float(score >= SUCCESS), "recall": recall}
         return Outcome(score, {**parts, **self.game.parts(scenario, state)})
 

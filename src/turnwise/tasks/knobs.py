@@ -14,7 +14,9 @@ from turnwise.errors import ConfigError
 if TYPE_CHECKING:  # typeshed's protocol of dataclass instances does not exist at run time
     from _typeshed import DataclassInstance
 
-OutcomeNoise = Literal["none", "bernoulli"]  # bernoulli: the score is drawn, its mean is recall
+# How the noise-free recall becomes the score. bernoulli: 0 or 1, drawn with that mean;
+# all_or_nothing: 1 only if everything is right, so that most groups of a weak policy are all 0.
+OutcomeNoise = Literal["none", "bernoulli", "all_or_nothing"]
 
 K = TypeVar("K", bound="DataclassInstance")
 
