@@ -1,4 +1,4 @@
-"""Turn credit from measured values: what a turn added, and how sure that is."""
+"""Turn credit from measured values: what a turn added."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from turnwise.credit import lookahead_errors, lookahead_rewards
+from turnwise.credit import lookahead_rewards
 from turnwise.errors import ShapeError
 
 NAN = math.nan
@@ -28,14 +28,6 @@ def test_an_unknown_value_leaves_both_its_neighbours_without_credit() -> None:
     reward_BK = lookahead_rewards(value_BK, tensor([0.3]), torch.ones(1, 4).bool())
     assert reward_BK.isnan().tolist() == [[False, True, True, False]]
     assert reward_BK[0, 3].item() == pytest.approx(0.75)
-
-
-def test_errors_of_neighbours_add_in_squares_and_an_outcome_has_none() -> None:
-    error_BK = tensor([[0.3, 0.4, NAN, 0.0], [NAN, NAN, NAN, NAN]])
-    is_turn_BK = tensor([[True, True, True, False], [True, True, False, False]])
-    found_BK = lookahead_errors(error_BK, tensor([0.4, 0.1]), is_turn_BK)
-    expected_BK = tensor([[0.5, 0.5, 0.4, 0.0], [NAN, NAN, 0.0, 0.0]])
-    assert_close(found_BK, expected_BK, equal_nan=True)
 
 
 rows = st.lists(

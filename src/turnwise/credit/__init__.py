@@ -37,7 +37,7 @@ from turnwise.credit.itpo import (
     turn_weights,
 )
 from turnwise.credit.judged import judge_weights
-from turnwise.credit.lookahead import lookahead_errors, lookahead_rewards
+from turnwise.credit.lookahead import lookahead_rewards
 from turnwise.credit.oracle import oracle_turn_rewards
 from turnwise.credit.outcome import (
     check_outcomes,
@@ -73,7 +73,6 @@ __all__ = [
     "judge_weights",
     "kendall_tau_b",
     "length_penalty",
-    "lookahead_errors",
     "lookahead_rewards",
     "max_return_normalised",
     "mix_with_uniform",

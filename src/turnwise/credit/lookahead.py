@@ -7,7 +7,7 @@ values as turn credit are ours.
 import torch
 from torch import Tensor
 
-from turnwise.arrays import check_same_shape, last_turn
+from turnwise.arrays import check_same_shape
 
 
 def lookahead_rewards(value_BK: Tensor, start_B: Tensor, is_turn_BK: Tensor) -> Tensor:
@@ -24,19 +24,6 @@ def lookahead_rewards(value_BK: Tensor, start_B: Tensor, is_turn_BK: Tensor) -> 
     """
     before_BK = _before(value_BK, start_B, is_turn_BK)
     return torch.where(is_turn_BK, value_BK - before_BK, 0.0)
-
-
-def lookahead_errors(std_error_BK: Tensor, start_error_B: Tensor, is_turn_BK: Tensor) -> Tensor:
-    """Standard error of each turn's credit: √(se_k² + se_{k−1}²), as continuations are independent.
-
-    std_error_BK: of value_BK; at a last turn it does not matter, since an outcome has none.
-    start_error_B: of start_B. Returns BK, outcome units, 0 where there is no turn.
-    Raises ShapeError if shapes differ.
-    """
-    is_last_BK = last_turn(is_turn_BK)
-    square_BK = torch.where(is_last_BK, 0.0, std_error_BK.square())
-    before_BK = _before(square_BK, start_error_B.square(), is_turn_BK)
-    return torch.where(is_turn_BK, (square_BK + before_BK).sqrt(), 0.0)
 
 
 def _before(value_BK: Tensor, start_B: Tensor, is_turn_BK: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from turnwise.errors import ConfigError
 from turnwise.training.config import CreditName, MethodConfig, RunConfig
-from turnwise.training.terms import credit_names, label, only
+from turnwise.training.terms import credit_names, keeps_lone_outcomes, label, only
 
 # Redistribution needs weights; an outcome alone has one advantage, which is loo_total's at turn 1.
 _OF_WEIGHTS = ("redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo")
@@ -100,6 +100,13 @@ def _check_info(config: RunConfig) -> None:
             'info.statistics = "token_div_len" is a way to standardise; it goes with '
             f'info.normalisation = "standardise", found "{info.normalisation}"'
         )
+    others = set(credit_names(config.method)) - {"trajectory", "infopo"}
+    if info.outcome != "outcome" and others:
+        raise ConfigError(
+            f'info.outcome = "{info.outcome}" is no outcome in [0, 1] and is read by credits '
+            f"trajectory and infopo alone, but method.credit also has {', '.join(sorted(others))}; "
+            'use info.outcome = "outcome"'
+        )
     if config.train.num_generations < 2 and info.group_of_one == "error":
         raise ConfigError(
             "credit infopo compares the turns of siblings and needs train.num_generations >= 2, "
@@ -109,7 +116,7 @@ def _check_info(config: RunConfig) -> None:
 
 def _check_siblings(config: RunConfig) -> None:
     method, siblings = config.method, config.train.num_generations
-    is_raw = "infopo" in credit_names(method) and config.info.group_of_one == "raw"
+    is_raw = keeps_lone_outcomes(method, config.info) and set(_estimated(method)) <= {"trajectory"}
     if siblings < 2 and (method.estimator == "rloo" or (method.estimator == "grpo" and not is_raw)):
         raise ConfigError(
             f"estimator {method.estimator} compares siblings and needs train.num_generations >= 2, "

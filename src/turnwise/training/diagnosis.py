@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from turnwise.advantages import information_share
+from turnwise.advantages import gain_moments, groups_without_spread, information_share
 from turnwise.conversation import Trajectory
 from turnwise.rollouts import Stage
 from turnwise.tasks.protocol import S
@@ -16,9 +16,9 @@ from turnwise.training.config import CreditName, RunConfig
 from turnwise.training.credits import TurnGains
 from turnwise.training.evidence import Evidence
 from turnwise.training.gating import gate, info_advantage
-from turnwise.training.methods import token_advantages, turn_credit
+from turnwise.training.methods import known_credits, token_advantages, turn_credit
 from turnwise.training.metrics import turn_mean
-from turnwise.training.terms import credit_names, credit_weights
+from turnwise.training.terms import credit_weights
 from turnwise.training.truth import truth
 
 
@@ -51,7 +51,8 @@ def credit_findings(
 
 def _told_apart(config: RunConfig, evidence: Evidence) -> list[CreditName]:
     """The run's own credits that tell turns apart, and the plain rewards of its PRM."""
-    names = [n for n in credit_names(config.method) if n not in ("trajectory", "uniform", "oracle")]
+    known = known_credits(evidence, config.method)
+    names = [name for name in known if name not in ("trajectory", "uniform", "oracle")]
     if evidence.prm is not None:
         names += [name for name in ("itpo", "itpo-norm") if name not in names]
     return names
@@ -72,7 +73,7 @@ def _of_information(config: RunConfig, evidence: Evidence) -> dict[str, float]:
         evidence.length_BK,
         weight=weight,
     )
-    return information_metrics(
+    found = information_metrics(
         scores.gain_BK,
         scores.is_eligible_BK,
         copied_share_BK=scores.copied_share_BK,
@@ -82,3 +83,10 @@ def _of_information(config: RunConfig, evidence: Evidence) -> dict[str, float]:
         group_B=evidence.group_B,
         share=share,
     )
+    _, std_B = gain_moments(scores.gain_BK, scores.is_eligible_BK, evidence.group_B)
+    of_scored = (std_B[scores.is_scored_B], evidence.group_B[scores.is_scored_B])
+    min_std = config.info.min_info_std
+    found["info/flat_groups"] = float(groups_without_spread(*of_scored, min_std=min_std))
+    if scores.clamped_tokens is not None:
+        found["info/clamped_tokens"] = float(scores.clamped_tokens)
+    return found

@@ -28,6 +28,7 @@ from turnwise.advantages import (
     masked_rloo,
     over_group_std,
     own_turn,
+    raw_or_standardised,
     redistribute_direct,
     redistribute_to_go,
     reward_to_go,
@@ -57,6 +58,12 @@ def _grpo_outcome(credit: Credit, evidence: Evidence, method: MethodConfig) -> T
     total_B = evidence.outcome_B + evidence.penalty_B
     advantage_B = group_standardise(total_B, evidence.group_B, evidence.is_valid_B)
     return _on_every_turn(advantage_B, evidence)
+
+
+def raw_or_grpo(credit: Credit, evidence: Evidence, method: MethodConfig) -> Tensor:
+    """InfoPO's equation (2) with the published exception: without siblings the outcome itself."""
+    total_B = evidence.outcome_B + evidence.penalty_B
+    return _on_every_turn(raw_or_standardised(total_B, evidence.group_B), evidence)
 
 
 def _on_every_turn(advantage_B: Tensor, evidence: Evidence) -> Tensor:

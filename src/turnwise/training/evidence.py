@@ -40,6 +40,7 @@ class InfoScores:
     is_scored_B: Tensor  # bool: the dialogue's group was scored, its gate being open
     refusal: Sequence[Sequence[str]]  # of each turn: why it is not eligible; "" if it is
     fill: Sequence[Sequence[str]]  # of each turn: what stood in for the feedback; "" if nothing
+    clamped_tokens: int | None = None  # of score k3: scored tokens whose log-ratio was clamped
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Each source is asked once and only if the method reads it: the policy itself (in
 reference, the reward model, the critic, a judge, continuations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,7 +33,7 @@ from turnwise.training.learners import Learners, needs_kl
 from turnwise.training.methods import critic_targets
 from turnwise.training.metrics import Clock
 from turnwise.training.prm import Judged
-from turnwise.training.terms import credit_names, credit_weights
+from turnwise.training.terms import asked_credits, credit_names, credit_weights
 from turnwise.training.truth import oracle_credit, scenario_seed
 
 
@@ -56,10 +56,11 @@ async def gather(
     clock: Clock,
 ) -> Gathered:
     """Asks every source that the method reads; reward model and critic learn as they are asked."""
-    batch, names, metrics = turn_batch(judged), credit_names(config.method), dict[str, float]()
+    batch, metrics = turn_batch(judged), dict[str, float]()
+    asked = asked_credits(config.method, config.info, step)
     evidence = plain_evidence(config, step, judged, batch)
-    weight = credit_weights(config.method, config.info, step).get("infopo", 0.0)
-    if weight > 0:
+    if "infopo" in asked:
+        weight = credit_weights(config.method, config.info, step)["infopo"]
         is_scored_B = is_worth_scoring(evidence, config.info, weight=weight)
         batch, info = _information(stage, learners, config, judged, batch, is_scored_B)
         evidence = replace(evidence, info=info)
@@ -78,14 +79,14 @@ async def gather(
         prm, found = learners.prm.update(of_prm, step)
         evidence = replace(evidence, prm=prm)
         metrics |= {**found, **clock.lap("time/prm")}
-    if learners.judge is not None:
+    if learners.judge is not None and "judge" in asked:
         score_BK, found = await judged_turn_scores(learners.judge, judged)
         evidence = replace(evidence, judge_BK=score_BK)
         metrics |= {**found, **clock.lap("time/judge")}
-    if "lookahead" in names:
+    if "lookahead" in asked:
         evidence, found = await _with_lookahead(stage, learners, config, evidence, judged)
         metrics |= {**found, **clock.lap("time/lookahead")}
-    if "oracle" in names:
+    if "oracle" in credit_names(config.method):
         oracle_BK = oracle_credit(stage, judged, evidence.is_turn_BK)
         evidence = replace(evidence, oracle_BK=oracle_BK)
     if learners.critic is not None:  # last: its targets are made of the credit
@@ -100,26 +101,33 @@ async def survey(
     config: RunConfig,
     judged: Sequence[Trajectory],
     names: Sequence[CreditName],
+    on_source: Callable[[str], None] = lambda source: None,
 ) -> Evidence:
     """What the models as they are say of any judged dialogues: nothing learns.
 
     names: the credits that are wanted beside those of the models that are there anyway.
+    on_source: told the name of each source before it is asked, for progress.
     """
     batch = turn_batch(judged)
     evidence = plain_evidence(config, 1, judged, batch)
     if learners.prm is not None:
+        on_source("reward model")
         reference_BT = learners.reference.logp(batch)
         of_prm = Judged(batch, reference_BT, evidence.outcome_B, evidence.group_B)
         evidence = replace(evidence, prm=learners.prm.score(of_prm))
     if learners.critic is not None:
+        on_source("critic")
         evidence = replace(evidence, critic=learners.critic.score(batch))
     if "infopo" in names:
+        on_source("information")
         _, info = _information(stage, learners, config, judged, batch, evidence.is_valid_B)
         evidence = replace(evidence, info=info)
     if "judge" in names and learners.judge is not None:
+        on_source("judge")
         judge_BK, _ = await judged_turn_scores(learners.judge, judged)
         evidence = replace(evidence, judge_BK=judge_BK)
     if "lookahead" in names:
+        on_source("continuations")
         evidence, _ = await _with_lookahead(stage, learners, config, evidence, judged)
     return evidence
 

@@ -10,6 +10,7 @@ from turnwise.advantages import (
     centre_turn_index,
     centre_turns,
     fused,
+    has_siblings,
     magnitude_cap,
     nonzero_turns,
     standardise_tokens_div_len,
@@ -40,8 +41,13 @@ def with_gains(
 
 
 def info_advantage(credit: Credit, evidence: Evidence, info: InfoConfig) -> Tensor:
-    """A_info_BK before gate and weight; 0 where a turn is not eligible."""
+    """A_info_BK before gate and weight; 0 where a turn is not eligible.
+
+    Nor has a dialogue without siblings any, unless info.group_of_one is "raw".
+    """
     gain_BK, valid_BK = _gains(credit, evidence, info)
+    if info.group_of_one == "error":
+        valid_BK = valid_BK & has_siblings(evidence.group_B, evidence.is_valid_B).unsqueeze(1)
     if info.centre == "turn_index":
         gain_BK = centre_turn_index(gain_BK, valid_BK, evidence.group_B)
     if info.normalisation == "none":

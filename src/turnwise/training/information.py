@@ -14,6 +14,7 @@ from torch import Tensor
 from turnwise.backends.protocol import BranchScorer, Capabilities, Learner
 from turnwise.conversation import Trajectory
 from turnwise.credit import (
+    clamped_tokens,
     gain_full_kl,
     gain_k3,
     gain_marginal,
@@ -88,21 +89,20 @@ def score_information(
         else separate(trunks, branches)
     )
     logp_RS = policy.logp(packed.batch, temperature=temperature)
-    factual_BT = packed.factual(logp_RS)
+    factual_BT, counterfactual_BT = packed.factual(logp_RS), packed.counterfactual(logp_RS)
     turn_BT, K = trunks.turn_of_token_BT, found.is_eligible_BK.shape[1]
     factual_BK = next_turn_sum(factual_BT, turn_BT, K)
-    counterfactual_BT = packed.counterfactual(logp_RS)
+    eligible, clamped = (found.is_eligible_BK, found.is_identical_BK), None
     if info.fill == "marginal":
         gain_BK = _marginal(packed, logp_RS, found, factual_BK, turn_BT, info)
     elif info.score == "full_kl":
         scorer = cast(BranchScorer, policy)  # capability `branches`
         kl_N = scorer.divergence(packed.batch, *packed.pairs(), temperature=temperature)
-        kl_BT = packed.at_targets(kl_N)
-        gain_BK = gain_full_kl(kl_BT, turn_BT, found.is_eligible_BK, found.is_identical_BK)
+        gain_BK = gain_full_kl(packed.at_targets(kl_N), turn_BT, *eligible)
     else:
-        of_log_ratios = _OF_LOG_RATIOS[info.score]
-        eligible = (found.is_eligible_BK, found.is_identical_BK)
-        gain_BK = of_log_ratios(factual_BT, counterfactual_BT, turn_BT, *eligible)
+        scored = (factual_BT, counterfactual_BT, turn_BT, *eligible)
+        gain_BK = _OF_LOG_RATIOS[info.score](*scored)
+        clamped = clamped_tokens(*scored) if info.score == "k3" else None
     written_BT = batch.written_BT
     behaviour_BT = torch.where(written_BT, factual_BT, 0.0)
     scores = InfoScores(
@@ -114,6 +114,7 @@ def score_information(
         is_scored_B=is_scored_B,
         refusal=found.refusal,
         fill=found.fill_used,
+        clamped_tokens=clamped,
     )
     return replace(batch, logp_behaviour_BT=behaviour_BT), scores
 

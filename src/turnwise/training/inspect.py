@@ -17,10 +17,10 @@ from turnwise.training.evidence import Evidence
 from turnwise.training.facts import group_measures, turn_measures, turn_notes
 from turnwise.training.gather import survey
 from turnwise.training.learners import Learners
-from turnwise.training.methods import turn_credit
+from turnwise.training.methods import known_credits, turn_credit
 from turnwise.training.step import StepResult
 from turnwise.training.terms import credit_names
-from turnwise.training.truth import oracle_credit, truth
+from turnwise.training.truth import Truth, oracle_credit, truth
 
 
 def training_records(
@@ -74,6 +74,22 @@ def credited(
     oracle_BK = exact.oracle_BK if exact else oracle_credit(stage, judged, evidence.is_turn_BK)
     evidence = replace(evidence, oracle_BK=oracle_BK)
     names = names if "oracle" in names else [*names, "oracle"]
+    return credit_records(config, evidence, exact, judged, names, step, split)
+
+
+def credit_records(
+    config: RunConfig,
+    evidence: Evidence,
+    exact: Truth | None,
+    judged: Sequence[Trajectory],
+    names: Sequence[CreditName],
+    step: int,
+    split: Split,
+) -> list[Record]:
+    """What `credited` gives, for dialogues whose truth need not be known.
+
+    Raises ConfigError if a named method has no evidence.
+    """
     credit = {name: turn_credit(evidence, config.method, name) for name in names}
     measures = turn_measures(evidence, config.info, exact)
     of_groups = group_measures(evidence, config.info)
@@ -98,7 +114,7 @@ def credited(
 
 def _worth_showing(config: RunConfig, evidence: Evidence) -> list[CreditName]:
     """The run's own credits first, then what its models can tell as well."""
-    own = credit_names(config.method)
+    own = known_credits(evidence, config.method)
     others: list[CreditName] = ["trajectory"]
     if evidence.prm is not None:
         others = ["itpo-norm", "itpo", "trajectory"]

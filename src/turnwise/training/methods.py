@@ -36,13 +36,14 @@ from turnwise.training.estimators import (
     Estimator,
     ppo,
     public_code,
+    raw_or_grpo,
     rloo_outcome,
     values_before_turns,
 )
 from turnwise.training.evidence import Evidence
 from turnwise.training.gating import with_gains
 from turnwise.training.metrics import by_turn, turn_mean
-from turnwise.training.terms import credit_names, credit_weights, only
+from turnwise.training.terms import credit_names, credit_weights, keeps_lone_outcomes, only
 
 DEFAULT_INFO = InfoConfig()
 
@@ -53,30 +54,38 @@ def token_advantages(
     """advantage_BT: what the policy's objective multiplies each token's ratio with.
 
     Zero where the policy did not write; scaled over the whole step. Of several credits the
-    estimates are added by their weights; a weight of 0 leaves its credit out altogether.
+    estimates are added by their weights; a weight of 0 leaves its credit out altogether. An
+    untrained PRM's rewards are noise at full strength, since scaling removes their size: as far as
+    it is not trusted, the trajectory credit stands in their place.
     Raises ConfigError for a combination that is not defined.
     """
-    nothing_BT = torch.zeros_like(evidence.written_BT, dtype=evidence.outcome_B.dtype)
-    estimate_BT, trusted_BT = nothing_BT, nothing_BT
+    estimate_BT = torch.zeros_like(evidence.written_BT, dtype=evidence.outcome_B.dtype)
     if evidence.kl_reward_BK is not None:
         estimate_BT = _kl_advantage(evidence.kl_reward_BK, evidence, method)
+    trustless_BT, learned = estimate_BT, list[CreditName]()
     gains: list[tuple[float, Credit]] = []
     for name, weight in credit_weights(method, info, evidence.step).items():
-        one = only(method, name)
         if weight == 0:
             continue
+        one = only(method, name)
         credit = CREDITS[name](evidence, one)
         if isinstance(credit, TurnGains) or (method.gated and name != "trajectory"):
             gains.append((weight, credit))
-        elif _is_under_trust(credit, method):
-            term_BT = _estimator(credit, one)(credit, evidence, one)
-            trusted_BT = trusted_BT + weight * _under_trust(term_BT, name, evidence, method)
-        else:
-            term_BT = _estimator(credit, one)(credit, evidence, one)
-            estimate_BT = estimate_BT + weight * term_BT
+            continue
+        term_BT = _estimator(credit, method, name, info)(credit, evidence, one)
+        estimate_BT = estimate_BT + weight * term_BT
+        if _is_under_trust(credit, method):
+            learned.append(name)
+            term_BT = rloo_outcome(OutcomeOnly(), evidence, one)
+        trustless_BT = trustless_BT + weight * term_BT
     for weight, credit in gains:
         estimate_BT = with_gains(estimate_BT, credit, evidence, info, weight=weight)
-    return _scaled(estimate_BT, evidence, method) + trusted_BT
+        trustless_BT = with_gains(trustless_BT, credit, evidence, info, weight=weight)
+    advantage_BT = _scaled(estimate_BT, evidence, method)
+    if not learned:
+        return advantage_BT
+    trust = evidence.needs_prm(learned[0]).gate
+    return mix_by_trust(advantage_BT, _scaled(trustless_BT, evidence, method), trust=trust)
 
 
 def _is_under_trust(credit: Credit, method: MethodConfig) -> bool:
@@ -86,26 +95,17 @@ def _is_under_trust(credit: Credit, method: MethodConfig) -> bool:
     return is_learned and method.trust_mix and method.estimator != "ppo"
 
 
-def _under_trust(
-    estimate_BT: Tensor, name: CreditName, evidence: Evidence, method: MethodConfig
-) -> Tensor:
-    """An untrained PRM's rewards are noise at full strength, since scaling removes their size."""
-    trajectory = only(method, "trajectory")
-    trajectory_BT = rloo_outcome(OutcomeOnly(), evidence, trajectory)
-    return mix_by_trust(
-        _scaled(estimate_BT, evidence, method),
-        _scaled(trajectory_BT, evidence, method),
-        trust=evidence.needs_prm(name).gate,
-    )
-
-
-def _estimator(credit: Credit, method: MethodConfig) -> Estimator:
-    if method.estimator == "rloo" and method.baseline == "masked_rloo":
+def _estimator(
+    credit: Credit, method: MethodConfig, name: CreditName, info: InfoConfig
+) -> Estimator:
+    if keeps_lone_outcomes(method, info) and name == "trajectory":
+        return raw_or_grpo
+    if method.estimator == "rloo" and only(method, name).baseline == "masked_rloo":
         return public_code
     estimate = ESTIMATORS.get((method.estimator, type(credit)))
     if estimate is None:
         raise ConfigError(
-            f"estimator {method.estimator} is not defined for credit {method.credit}; "
+            f"estimator {method.estimator} is not defined for credit {name}; "
             "`turnwise methods` lists what goes together"
         )
     return estimate
@@ -114,11 +114,12 @@ def _estimator(credit: Credit, method: MethodConfig) -> Estimator:
 def critic_targets(evidence: Evidence, method: MethodConfig) -> Tensor:
     """What the critic is to say of a step: A + V before scaling.
 
-    BT where it speaks before each written token, else BK. Of credit value it is the outcome's.
+    BT where it speaks before each written token, else BK. Estimator ppo predicts the return of the
+    one credit that goes through it, credit value the outcome whatever stands beside it.
     """
     critic = evidence.needs_critic("a critic's target")
     names = [name for name in credit_names(method) if name not in ("value", "infopo")]
-    name: CreditName = names[0] if names else "trajectory"
+    name: CreditName = names[0] if names and method.estimator == "ppo" else "trajectory"
     one = only(method, name)
     advantage_BT = ppo(CREDITS[name](evidence, one), evidence, one)
     if critic.value_BT is not None:
@@ -144,10 +145,20 @@ def turn_credit(evidence: Evidence, method: MethodConfig, name: CreditName) -> T
     return turn_sum(credit.reward_BT, evidence.turn_of_token_BT, evidence.num_turns)
 
 
+def known_credits(evidence: Evidence, method: MethodConfig) -> list[CreditName]:
+    """The method's credits that the step has evidence of: one of weight 0 was not asked for."""
+    absent = {
+        "infopo": evidence.info is None,
+        "judge": evidence.judge_BK is None,
+        "lookahead": evidence.lookahead_BK is None,
+    }
+    return [name for name in credit_names(method) if not absent.get(name, False)]
+
+
 def credit_metrics(evidence: Evidence, method: MethodConfig) -> dict[str, float]:
     """Mean credit of turn k by the run's own credits, and how far implicit values were off."""
     out: dict[str, float] = {}
-    for name in credit_names(method):
+    for name in known_credits(evidence, method):
         credit_BK = turn_credit(evidence, method, name)
         out |= by_turn(f"credit/{name}/turn/", credit_BK, evidence.is_turn_BK)
     if method.estimator == "implicit-value":

@@ -1,5 +1,7 @@
 """Which credits a method adds up, with which weights, and what each of them needs."""
 
+from typing import get_args
+
 from turnwise.advantages import decayed_twice, decayed_weight
 from turnwise.training.config import (
     BaselineName,
@@ -24,9 +26,12 @@ _BASELINE: dict[CreditName, BaselineName] = {
 
 
 def credit_names(method: MethodConfig) -> tuple[CreditName, ...]:
-    """The credits that a method adds up; infopo alone stands on the outcome."""
+    """The credits that a method adds up; infopo alone stands on the outcome.
+
+    In one order however a sum was written: floating point sums depend on theirs.
+    """
     if isinstance(method.credit, dict):
-        return tuple(method.credit)
+        return tuple(name for name in get_args(CreditName) if name in method.credit)
     return ("trajectory", "infopo") if method.credit == "infopo" else (method.credit,)
 
 
@@ -37,11 +42,17 @@ def credit_weights(method: MethodConfig, info: InfoConfig, step: int) -> dict[Cr
     epoch. In a sum it is what the sum says.
     """
     if isinstance(method.credit, dict):
-        return {name: _weight_at(weight, step) for name, weight in method.credit.items()}
+        return {name: _weight_at(method.credit[name], step) for name in credit_names(method)}
     if method.credit != "infopo":
         return {method.credit: 1.0}
     decayed = decayed_twice if info.decay_twice else decayed_weight
     return {"trajectory": 1.0, "infopo": decayed(info.beta, decay=info.decay, epoch=step - 1)}
+
+
+def asked_credits(method: MethodConfig, info: InfoConfig, step: int) -> frozenset[CreditName]:
+    """The credits that count in a step: for a weight of 0 nobody is asked anything."""
+    weights = credit_weights(method, info, step)
+    return frozenset(name for name, weight in weights.items() if weight > 0)
 
 
 def _weight_at(weight: float | Schedule, step: int) -> float:
@@ -59,6 +70,12 @@ def only(method: MethodConfig, name: CreditName) -> MethodConfig:
     return method.model_copy(update={"credit": name, "baseline": baseline})
 
 
+def keeps_lone_outcomes(method: MethodConfig, info: InfoConfig) -> bool:
+    """Whether a dialogue without siblings keeps its outcome as advantage, as in InfoPO's code."""
+    is_infopo = "infopo" in credit_names(method)
+    return is_infopo and method.estimator == "grpo" and info.group_of_one == "raw"
+
+
 def turn_lambda(method: MethodConfig) -> float:
     """λ at a turn's end: as given, or what is usual for the estimator."""
     if method.turn_lambda != "auto":
@@ -68,7 +85,7 @@ def turn_lambda(method: MethodConfig) -> float:
 
 def label(method: MethodConfig) -> str:
     """The method's credit in one word for records: "infopo", "itpo-norm+infopo"."""
-    return "+".join(method.credit) if isinstance(method.credit, dict) else method.credit
+    return "+".join(credit_names(method)) if isinstance(method.credit, dict) else method.credit
 
 
 def needs_prm(config: RunConfig) -> bool:
