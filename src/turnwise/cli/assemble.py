@@ -20,7 +20,7 @@ from turnwise.cli.judge_of import build_judge
 from turnwise.cli.settings import load_config
 from turnwise.conversation import Conversation
 from turnwise.errors import ConfigError
-from turnwise.records import find_run_folder, replace_folder_atomically
+from turnwise.records import RunFolder, find_run_folder, replace_folder_atomically
 from turnwise.rollouts import Limits, Stage
 from turnwise.tasks import Scenario
 from turnwise.tasks.registry import AnyTask, make
@@ -126,10 +126,19 @@ def learners_of(assembly: Assembly) -> Learners:
     )
 
 
-def ready(name: str, task: str | None, preset: str | None) -> tuple[Assembly, Learners]:
-    """A run's newest policy, or a model's directory or hub id, on its task or another.
+@dataclass(frozen=True)
+class Origin:
+    """A run, or a model as it is, and the task that it is put on."""
 
-    Raises ConfigError for a model without a task, CheckpointError for a run without a checkpoint.
+    config: RunConfig  # the run's own settings; of a model the defaults
+    folder: RunFolder | None  # None: not a run
+    task: TaskConfig  # the run's own, or another
+
+
+def origin_of(name: str, task: str | None, preset: str | None) -> Origin:
+    """What a name stands for: the folder of a run, else a model's directory or hub id.
+
+    Raises ConfigError for a model without a task.
     """
     if not (Path(name) / "config.toml").is_file():
         if task is None:
@@ -138,25 +147,36 @@ def ready(name: str, task: str | None, preset: str | None) -> tuple[Assembly, Le
                 "alone; add --task"
             )
         of_task = TaskConfig(name=task, preset=preset or "medium")
-        config = RunConfig(model=ModelConfig(name=name), task=of_task)
-        assembly = assemble(config, Silent())
-        return assembly, learners_of(_without_prm(assembly))
+        return Origin(RunConfig(model=ModelConfig(name=name), task=of_task), None, of_task)
     folder = find_run_folder(name)
     own = load_config(folder.config)
-    assembly = assemble(own, Silent())  # a tiny model was warm-started on the run's own task
-    if task is not None or preset is not None:
-        same = task in (None, own.task.name) and preset in (None, own.task.preset)
-        of_task = (
-            own.task
-            if same
-            else TaskConfig(name=task or own.task.name, preset=preset or own.task.preset)
-        )
-        config = own.model_copy(update={"task": of_task})
-        played = make(of_task.name, of_task.preset, of_task.knobs)
-        assembly = Assembly(config, stage_of(config, played, assembly.backend), assembly.backend)
+    same = task in (None, own.task.name) and preset in (None, own.task.preset)
+    other = TaskConfig(name=task or own.task.name, preset=preset or own.task.preset)
+    return Origin(own, folder, own.task if same else other)
+
+
+def on_its_task(origin: Origin) -> Assembly:
+    """The model loaded, on the stage of the task that was asked for."""
+    # A tiny model was warm-started on the run's own task.
+    assembly = assemble(origin.config, Silent())
+    if origin.task == origin.config.task:
+        return assembly
+    config = origin.config.model_copy(update={"task": origin.task})
+    played = make(origin.task.name, origin.task.preset, origin.task.knobs)
+    return Assembly(config, stage_of(config, played, assembly.backend), assembly.backend)
+
+
+def ready(name: str, task: str | None, preset: str | None) -> tuple[Assembly, Learners]:
+    """A run's newest policy, or a model's directory or hub id, on its task or another.
+
+    Raises ConfigError for a model without a task, CheckpointError for a run without a checkpoint.
+    """
+    origin = origin_of(name, task, preset)
+    assembly = on_its_task(origin)
     learners = learners_of(_without_prm(assembly))
-    load_policy(folder, learners.policy)
-    learners.sampler = learners.policy.publish()
+    if origin.folder is not None:
+        load_policy(origin.folder, learners.policy)
+        learners.sampler = learners.policy.publish()
     return assembly, learners
 
 

@@ -27,13 +27,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError for a file that cannot be read and, all together, for every key that is
     unknown, of the wrong type or out of range.
     """
-    table = read_toml(path)
+    return _changed(read_toml(path), overrides, origin=str(path))
+
+
+def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The settings changed by overrides. Raises ConfigError as `load_config`."""
+    return _changed(config.model_dump(), overrides, origin="the settings") if overrides else config
+
+
+def _changed(table: Table, overrides: Sequence[str], *, origin: str) -> RunConfig:
     changed = {}
     for override in overrides:
         key, value = parsed_override(override)
         _put(table, key, value)
         changed[key] = override
-    return validated(table, origin=str(path), overrides=changed)
+    return validated(table, origin=origin, overrides=changed)
 
 
 def read_toml(path: Path) -> Table:

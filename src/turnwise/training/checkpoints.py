@@ -58,6 +58,16 @@ def saved_steps(folder: RunFolder) -> list[int]:
     return sorted(int(name.removeprefix("step_")) for name in names)
 
 
+def newest_step(folder: RunFolder) -> int:
+    """The last step with a checkpoint. Raises CheckpointError if there is none."""
+    steps = saved_steps(folder)
+    if not steps:
+        raise CheckpointError(
+            f"expected a checkpoint in {folder.checkpoints}, found none; train the run first"
+        )
+    return steps[-1]
+
+
 def load_checkpoint(folder: RunFolder, step: int, learners: Learners) -> None:
     """Brings every learner to where it was after `step`, and publishes the policy.
 
@@ -86,12 +96,7 @@ def load_policy(folder: RunFolder, learner: Learner, step: int | None = None) ->
 
     Returns the step. Raises CheckpointError if there is none, or it is corrupt.
     """
-    steps = saved_steps(folder)
-    if not steps:
-        raise CheckpointError(
-            f"expected a checkpoint in {folder.checkpoints}, found none; train the run first"
-        )
-    step = steps[-1] if step is None else step
+    step = newest_step(folder) if step is None else step
     verify_checkpoint(folder.checkpoint(step))
     learner.load(folder.checkpoint(step) / "policy")
     return step
