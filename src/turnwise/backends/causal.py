@@ -4,7 +4,8 @@ The hidden states of a pass are B × T × width; logits exist only for positions
 written token, a chunk of them at a time, so that nothing of size B × T × V is ever made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,9 @@ from turnwise.tokens import TurnBatch
 # Float32 logits alive at once: 64 MiB on a CPU, where larger chunks are not faster; 1 GiB on a GPU.
 CPU_CHUNK_ELEMENTS = 2**24
 GPU_CHUNK_ELEMENTS = 2**28
+
+# What architectures raise that take no mask, positions or cache of ours.
+REFUSALS = (AttributeError, TypeError, NotImplementedError, KeyError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,13 @@ class CausalModel:
             return output
 
         # Everything the model does after its decoder, on states that the decoder did not compute.
+        # (A block mask for one token would be compiled first.)
+        flexible = self.model.config._attn_implementation == "flex_attention"
+        one = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
         hook = self.decoder.register_forward_hook(ours)
         try:
-            one = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-            own: Tensor = self.model(input_ids=one, use_cache=False).logits[0]
+            with attention_of(self.model, "eager" if flexible else None):
+                own: Tensor = self.model(input_ids=one, use_cache=False).logits[0]
         finally:
             hook.remove()
         return own
@@ -173,3 +180,17 @@ class CausalModel:
 
 # Hidden states B × T × width of a batch, in its own columns.
 Read = Callable[[CausalModel, TurnBatch], Tensor]
+
+
+@contextmanager
+def attention_of(model: PreTrainedModel, implementation: str | None) -> Iterator[None]:
+    """Within it the model attends by another implementation."""
+    own = model.config._attn_implementation
+    if implementation is None or implementation == own:
+        yield
+        return
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from turnwise.backends.adapters import AdapterBank
-from turnwise.backends.causal import CausalModel
+from turnwise.backends.causal import CausalModel, attention_of
 from turnwise.backends.logits import check_finite
 from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.progress_bars import no_progress_bars
@@ -35,7 +35,7 @@ from turnwise.backends.scoring import Scoring
 from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
-from turnwise.backends.ways import TreeReader, Way, attention_of
+from turnwise.backends.ways import TreeReader, Way
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch
 

@@ -68,5 +68,5 @@ def block_mask(tree: Tree, *, window: int | None) -> BlockMask:
 
     rule = sees if window is None else sees_near
     # Compiled it goes block by block; not compiled it makes all of S × S first.
-    device = end_BT.device
-    return create_block_mask(rule, B, None, S, S, device=str(device), _compile=end_BT.is_cuda)
+    make = torch.compile(create_block_mask) if end_BT.is_cuda else create_block_mask
+    return make(rule, B, None, S, S, device=str(end_BT.device))

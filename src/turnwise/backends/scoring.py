@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from turnwise.backends.causal import CausalModel
+from turnwise.backends.causal import CausalModel, attention_of
 from turnwise.backends.logits import check_finite, check_temperature, divergence_of
 from turnwise.backends.protocol import Places
-from turnwise.backends.ways import Reading, TreeReader, attention_of
+from turnwise.backends.ways import Reading, TreeReader
 from turnwise.tokens import TurnBatch, microbatches
 
 
@@ -80,7 +80,9 @@ class Scoring:
             for row_N, _ in places
         ]
         for rows in self._split(reading.batch):
-            part = unscored(reading.batch.rows(rows))  # every token may be a place
+            part = reading.batch.rows(rows)
+            # Nothing counts as scored here: every token may be a place.
+            part = replace(part, turn_of_token_BT=torch.full_like(part.token_BT, -1))
             hidden = reading.read(causal, part) if reading.read else causal.hidden(part.token_BT)
             rank_R = torch.full((len(reading.batch.length_B),), -1)
             rank_R[rows] = torch.arange(len(rows))
@@ -93,7 +95,3 @@ class Scoring:
         return microbatches(
             batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
         )
-
-
-def unscored(batch: TurnBatch) -> TurnBatch:
-    return replace(batch, turn_of_token_BT=torch.full_like(batch.turn_of_token_BT, -1))

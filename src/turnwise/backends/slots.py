@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from turnwise.backends.causal import CausalModel
+from turnwise.backends.causal import REFUSALS, CausalModel
 
 BLOCK = 64  # positions by which slots grow at least
 
@@ -178,17 +178,8 @@ class Recompute:
         token_RT = torch.tensor([ids + [0] * (width - len(ids)) for ids in rows])
         token_RT = token_RT.to(self.causal.device)
         last = [len(ids) - 1 for ids in rows]
-        if self.causal.logits_are_head_of_hidden:
-            hidden_R = self.causal.hidden(token_RT)[torch.arange(len(rows)), last]
-            logits_RV: Tensor = self.causal.head(hidden_R)
-            return logits_RV
-        parts = [
-            self.causal.model(
-                input_ids=token_RT[r : r + 1], use_cache=False, logits_to_keep=torch.tensor([end])
-            ).logits[:, 0]
-            for r, end in enumerate(last)
-        ]
-        return torch.cat(parts)
+        hidden_R = self.causal.hidden(token_RT)[torch.arange(len(rows)), last]
+        return self.causal.logits(hidden_R)
 
 
 def keeps_plain_cache(causal: CausalModel) -> bool:
@@ -210,7 +201,7 @@ def _probe_agrees(causal: CausalModel) -> bool:
     try:
         slots.logits([1, 0], [ids[:2], ids[:4]], [0, 0])
         found = slots.logits([0, 1], [ids[4:], ids[2:]], [4, 2])
-    except (AttributeError, TypeError, NotImplementedError, KeyError):
+    except REFUSALS:
         return False  # the architecture wants a cache of its own kind
     expected = whole.logits([0, 1], [ids, ids], [0, 0])
     return bool(torch.allclose(found.float(), expected.float(), rtol=2e-2, atol=2e-2))

@@ -10,16 +10,14 @@ Which ones are right for a model a probe tells: a small tree read that way and a
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from turnwise.backends.causal import CausalModel, Read
+from turnwise.backends.causal import REFUSALS, CausalModel, Read, attention_of
 from turnwise.backends.masks import block_mask, dense_mask, layer_windows, mask_argument
 from turnwise.backends.trees import (
     Cut,
@@ -220,8 +218,8 @@ class TreeReader:
         try:
             with attention_of(self._causal.model, self._attention(way)):
                 found = self._reads[way](self._causal, probe)[is_token(probe)]
-        except (AttributeError, TypeError, NotImplementedError, KeyError, ValueError, RuntimeError):
-            return False  # the architecture takes no such mask, positions or cache
+        except REFUSALS:
+            return False
         return bool(torch.allclose(found.float(), expected[now].float(), rtol=2e-2, atol=2e-2))
 
 
@@ -340,17 +338,3 @@ def probe_tree(vocab_size: int) -> TurnBatch:
     )
     nothing = torch.zeros(token.shape)
     return TurnBatch(token, torch.full_like(token, -1), nothing, torch.tensor([10]), tree)
-
-
-@contextmanager
-def attention_of(model: PreTrainedModel, implementation: str | None) -> Iterator[None]:
-    """Within it the model attends by another implementation."""
-    own = model.config._attn_implementation
-    if implementation is None or implementation == own:
-        yield
-        return
-    model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(own)
