@@ -19,7 +19,7 @@ NEEDS_PRM = frozenset({"prime", "itpo", "itpo-norm"})
 _BASELINE: dict[CreditName, BaselineName] = {
     "itpo": "loo_turn_index",
     "prime": "loo_total",
-    "value": "own_turn",
+    "value": "loo_turn_index",
     "lookahead": "own_turn",
     "oracle": "own_turn",
 }
