@@ -8,6 +8,7 @@ bits that a differently batched matrix product may round differently.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,9 +28,10 @@ from turnwise.backends import (
 )
 from turnwise.backends.fake import FakeBackend
 from turnwise.backends.local import LocalBackend
+from turnwise.backends.protocol import BranchScorer
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
 from turnwise.errors import CheckpointError, ConfigError, EmptyStepError, LogProbError
-from turnwise.tokens import TurnBatch
+from turnwise.tokens import Branch, Packed, TurnBatch, pack, separate
 
 TOKENIZER = tiny_tokenizer(["which day ?", "friday .", "book friday four indoor"] * 3, 280)
 VOCAB = len(TOKENIZER)
@@ -359,3 +361,68 @@ def test_passes_over_dialogues_are_counted() -> None:
         backend.reference().logp(batch_of(3))
         counts = {("policy", "train"): 5, ("policy", "score"): 4, ("reference", "score"): 3}
         assert backend.passes == counts
+
+
+def counterfactuals(trunks: TurnBatch) -> list[Branch]:
+    """For each dialogue the second turn again, after two other tokens with a hole behind them."""
+    return [
+        Branch(
+            dialogue=b,
+            fork=6,
+            token_ids=(7, 8, *trunks.token_BT[b, 9:14].tolist()),
+            position_ids=(6, 7, *range(9, 14)),
+            scored=(2, 7),
+            kind="counterfactual",
+            turn=0,
+            target=(9, 14),
+        )
+        for b in range(len(trunks.length_B))
+    ]
+
+
+def test_a_counterfactual_is_scored_in_packed_rows_as_in_a_row_of_its_own(kind: Kind) -> None:
+    backend, trunks = kind.make(), batch_of()
+    assert backend.capabilities.branches
+    learner = backend.create("policy", kind.spec)
+    train(learner)
+    branches = counterfactuals(trunks)
+    packed, apart = pack(trunks, branches, max_tokens=64), separate(trunks, branches)
+    found = learner.logp(packed.batch, temperature=0.7)
+    expected = learner.logp(apart.batch, temperature=0.7)
+    plain = learner.logp(trunks, temperature=0.7)
+    assert_close(packed.factual(found), plain, atol=1e-5, rtol=1e-5)
+    found_BT, expected_BT = packed.counterfactual(found), apart.counterfactual(expected)
+    assert_close(found_BT, expected_BT, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert not torch.allclose(found_BT[:, 9:14], plain[:, 9:14], atol=1e-3)
+
+
+def test_divergences_of_packed_rows_are_those_of_rows_apart(kind: Kind) -> None:
+    backend, trunks = kind.make(), batch_of()
+    policy, reference = backend.create("policy", kind.spec), backend.reference()
+    train(policy)
+    packed, apart = (
+        side(trunks, counterfactuals(trunks)) for side in (partial(pack, max_tokens=64), separate)
+    )
+    for scorer in (cast(BranchScorer, policy), cast(BranchScorer, reference)):
+        found_N = scorer.divergence(packed.batch, *packed.pairs())
+        expected_N = scorer.divergence(apart.batch, *apart.pairs())
+        assert found_N.dtype == torch.float32
+        assert bool((found_N >= 0).all())
+        assert found_N.max() > 1e-3
+        assert_close(found_N, expected_N, atol=1e-5, rtol=1e-4)
+
+
+def test_packed_rows_give_the_gradient_of_rows_apart(kind: Kind) -> None:
+    trunks, norms = batch_of(), []
+    branches = counterfactuals(trunks)
+    for side in (pack(trunks, branches, max_tokens=64), separate(trunks, branches)):
+        learner = kind.make().create("policy", kind.spec)
+        train(learner)
+
+        def loss(logp_RS: Tensor, side: Packed = side) -> Tensor:
+            return torch.stack([logp_N.sum() for logp_N in side.of_branches(logp_RS)]).mean()
+
+        learner.forward_backward(side.batch, loss)
+        norms.append(learner.optim_step(0.0).grad_norm)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert norms[0] > 0.01
