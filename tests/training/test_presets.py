@@ -1,4 +1,4 @@
-"""What a preset sets, what it leaves alone, and which settings make no sense together."""
+"""What a preset sets and what it leaves alone; what makes no sense together is in test_checks."""
 
 from typing import get_args
 
@@ -90,73 +90,6 @@ def test_values_that_saw_the_outcome_are_never_a_baseline() -> None:
         resolved(config(keys))
 
 
-def several(*pairs: tuple[str, object]) -> Keys:
-    keys: Keys = {}
-    for key, value in pairs:
-        section, name = key.split(".")
-        keys.setdefault(section, {})[name] = value
-    return keys
-
-
-@pytest.mark.parametrize(
-    ("pairs", "key"),
-    [
-        ([("train.num_generations", 1)], "train.num_generations"),
-        (
-            [("train.num_generations", 1), ("method.estimator", "grpo")],
-            "train.num_generations",
-        ),
-        (
-            [("train.num_generations", 1), ("method.estimator", "implicit-value")],
-            "method.value_offset",
-        ),
-        ([("train.beta", 0.1), ("train.beta_in_reward", 0.1)], "train.beta_in_reward"),
-        (
-            [
-                ("train.beta", 0.0),
-                ("train.beta_in_reward", 0.1),
-                ("method.preset", "public-code"),
-            ],
-            "train.beta_in_reward",
-        ),
-        (
-            [("method.estimator", "implicit-value"), ("method.credit", "uniform")],
-            "method.credit",
-        ),
-        ([("method.preset", "public-code"), ("method.estimator", "grpo")], "method.estimator"),
-        ([("method.estimator", "grpo"), ("method.credit", "prime")], "method.credit"),
-        ([("method.credit", "itpo"), ("method.baseline", "redistribute")], "method.baseline"),
-        ([("method.credit", "prime"), ("method.baseline", "own_turn")], "method.baseline"),
-        (
-            [("method.credit", "trajectory"), ("method.baseline", "loo_turn_index")],
-            "method.baseline",
-        ),
-        (
-            [("method.credit", "trajectory"), ("method.baseline", "masked_rloo")],
-            "method.coef_outcome",
-        ),
-        ([("method.preset", "public-code"), ("method.coef_prm", 0.0)], "method.coef_prm"),
-        ([("rollout.max_turn_tokens", 1000)], "rollout.max_conversation_tokens"),
-        ([("train.num_mini_batches", 17)], "train.num_problems"),
-    ],
-)
-def test_settings_that_make_no_sense_together_are_refused_by_name(
-    pairs: list[tuple[str, object]], key: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        resolved(config(several(*pairs)))
-    assert key in str(caught.value)
-
-
-def test_one_dialogue_a_scenario_works_without_siblings() -> None:
-    pairs = [
-        ("train.num_generations", 1),
-        ("method.estimator", "implicit-value"),
-        ("method.value_offset", "none"),
-    ]
-    assert resolved(config(several(*pairs))).train.num_generations == 1
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -188,9 +121,3 @@ def test_a_value_out_of_range_is_refused_by_its_key(key: str, value: object) -> 
     found = {".".join(map(str, error["loc"])) for error in caught.value.errors()}
     # Of a key that takes several types pydantic names the type that was tried behind it.
     assert all(name == key or name.startswith(f"{key}.") for name in found)
-
-
-def test_blaming_the_worst_turn_is_refused_without_trust() -> None:
-    untrusted = RunConfig.model_validate({"method": {"credit": "itpo-norm", "trust_mix": False}})
-    with pytest.raises(ConfigError, match=r"method.blame = \"signed\" needs method.trust_mix"):
-        resolved(untrusted)

@@ -59,7 +59,7 @@ def _weight_at(weight: float | Schedule, step: int) -> float:
     if not isinstance(weight, Schedule):
         return weight
     done = min(1.0, (step - 1) / max(1, weight.steps - 1))
-    return weight.start + (weight.end - weight.start) * done
+    return (1 - done) * weight.start + done * weight.end  # exact at both ends
 
 
 def only(method: MethodConfig, name: CreditName) -> MethodConfig:
