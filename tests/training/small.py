@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from tests.rollouts.toy import answers, backend, stage
-from turnwise.backends import AdapterSpec
+from turnwise.backends import AdapterSpec, Backend
 from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.protocol import StepStats
 from turnwise.conversation import Conversation, Trajectory
@@ -54,10 +54,10 @@ def settings(changes: Mapping[str, object] = {}, seed: int = 0) -> RunConfig:
     return resolved(RunConfig.model_validate({"seed": seed, **table}))
 
 
-def learners(config: RunConfig, on: FakeBackend | None = None) -> Learners:
-    """Policy, reference and, where the method needs one, reward model: tables on one base."""
+def learners(config: RunConfig, on: Backend | None = None) -> Learners:
+    """Policy, reference and what else the method needs, on one base; by default tables."""
     on = on or backend(config.seed)
-    spec = AdapterSpec(max_grad_norm=config.train.max_grad_norm)
+    spec = AdapterSpec(full_weights=True, max_grad_norm=config.train.max_grad_norm)
     policy = on.create("policy", spec)
     prm = None
     if needs_prm(config):
