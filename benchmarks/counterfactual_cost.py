@@ -28,7 +28,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
@@ -42,7 +44,7 @@ import torch  # noqa: E402  # the malloc settings must be in the environment bef
 
 from turnwise.backends.local import LocalBackend  # noqa: E402
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer  # noqa: E402
-from turnwise.backends.ways import Way  # noqa: E402
+from turnwise.backends.ways import Asked  # noqa: E402
 from turnwise.tokens import Branch, Packed, TurnBatch, pack  # noqa: E402
 
 PLACEHOLDER, BEFORE, AFTER = [9] * 4, 2, 2  # markup tokens before and after a body
@@ -122,7 +124,7 @@ def published(shape: str) -> list[TurnBatch]:
 Side = Callable[[], object]
 
 
-def backend_for(way: str) -> LocalBackend:
+def backend_for(way: Asked) -> LocalBackend:
     tokenizer = tiny_tokenizer([f"{i * 7919 % 5003:04d}" for i in range(3000)], 1024)
     return LocalBackend(tiny_model(tokenizer), tokenizer, branch_way=way)
 
@@ -133,7 +135,7 @@ def packed_rows(shape: str) -> Packed:
 
 
 def side(shape: str, name: str) -> tuple[Side, LocalBackend]:
-    backend = backend_for("auto" if name in ("plain", "published") else name)
+    backend = backend_for(cast(Asked, "auto" if name in ("plain", "published") else name))
     scorer = backend.reference()
     if name == "plain":
         trunks = dialogues(shape)[0]
@@ -152,7 +154,7 @@ def seconds(run: Side) -> float:
 
 
 def peak_mb(shape: str, name: str) -> float:
-    """Of a process that runs this side alone, three times."""
+    """Of a process that runs this side alone, once."""
     command = [sys.executable, __file__, "--alone", shape, name]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return float(done.stdout.splitlines()[-1])
@@ -166,9 +168,7 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2)
     arguments = parser.parse_args()
     if arguments.alone:
-        run, _ = side(*arguments.alone)
-        for _ in range(3):
-            run()
+        side(*arguments.alone)[0]()
         # Not ru_maxrss, which begins at what the parent had when it started this process.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)
@@ -177,9 +177,11 @@ def main() -> None:
     for shape in arguments.shapes:
         trunks, _ = dialogues(shape)
         tokens, branched = int(trunks.length_B.sum()), packed_rows(shape).batch.length_B.sum()
-        build_s = seconds(lambda shape=shape: packed_rows(shape))
-        print(f"{shape}: {len(trunks.length_B)} dialogues, {tokens:,} tokens, "
-              f"{int(branched) / tokens:.2f} times as many with branches; rows in {build_s:.3f} s")
+        build_s = seconds(partial(packed_rows, shape))
+        print(
+            f"{shape}: {len(trunks.length_B)} dialogues, {tokens:,} tokens, "
+            f"{int(branched) / tokens:.2f} times as many with branches; rows in {build_s:.3f} s"
+        )
         sides = {name: side(shape, name) for name in names}
         rounds = [
             {name: seconds(run) for name, (run, _) in sides.items()}
@@ -189,8 +191,10 @@ def main() -> None:
             ratio = statistics.median(times[name] / times["plain"] for times in rounds)
             middle = statistics.median(times[name] for times in rounds)
             way = " ".join(backend.ways)
-            print(f"  {name:<10}{way:<10}{ratio:>7.2f} plain passes {middle:>8.3f} s"
-                  f"{peak_mb(shape, name):>8,.0f} MB peak")
+            print(
+                f"  {name:<10}{way:<10}{ratio:>7.2f} plain passes {middle:>8.3f} s"
+                f"{peak_mb(shape, name):>8,.0f} MB peak"
+            )
 
 
 if __name__ == "__main__":

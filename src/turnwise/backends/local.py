@@ -9,7 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from peft import LoraConfig
@@ -35,7 +35,7 @@ from turnwise.backends.scoring import Scoring
 from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
-from turnwise.backends.ways import TreeReader, Way
+from turnwise.backends.ways import Asked, TreeReader
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch
 
@@ -57,7 +57,7 @@ class LocalBackend:
         max_rows: int = 32,
         max_tokens: int = 16384,
         slots: int = 128,
-        branch_way: Way | Literal["auto"] = "auto",
+        branch_way: Asked = "auto",
     ) -> None:
         """The model becomes the backend's own: frozen, moved to `device`, adapters put into it.
 

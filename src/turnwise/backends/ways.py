@@ -35,6 +35,7 @@ from turnwise.tokens import TurnBatch
 from turnwise.tokens.tree import Tree
 
 Way = Literal["mask", "flex", "cache", "crop", "separate"]
+Asked = Way | Literal["auto"]
 NO_GRADIENT: tuple[Way, ...] = ("cache", "crop")
 # Tokens of a tree from which a pass for each branch costs less than a mask over all of them: on two
 # CPU cores, trunk and branches in plain passes over the trunk, by cache and by crop: 1.41 and 1.47
@@ -43,7 +44,7 @@ LONG_TREE = 1000
 
 
 def branch_way(
-    asked: Way | Literal["auto"],
+    asked: Asked,
     works: Callable[[Way], bool],
     *,
     longest: int,
@@ -88,7 +89,7 @@ class Reading:
 class TreeReader:
     """Reads rows of trees with models of one architecture."""
 
-    def __init__(self, causal: CausalModel, asked: Way | Literal["auto"] = "auto") -> None:
+    def __init__(self, causal: CausalModel, asked: Asked = "auto") -> None:
         """Raises ConfigError for an unknown way, or one that is wrong for this model."""
         if asked not in ("auto", *get_args(Way)):
             raise ConfigError(f"expected a branch_way of {('auto', *get_args(Way))}, got {asked!r}")
