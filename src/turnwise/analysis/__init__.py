@@ -1,5 +1,7 @@
-"""Reading a run's records and showing them: tables, charts, dialogues, one HTML report."""
+"""Reading a run's records and showing them: tables, charts, dialogues, one HTML file a question."""
 
+from turnwise.analysis.credit_page import render_credit_page
+from turnwise.analysis.credit_study import CreditStudy, TurnMean, credit_study
 from turnwise.analysis.report import write_report
 
-__all__ = ["write_report"]
+__all__ = ["CreditStudy", "TurnMean", "credit_study", "render_credit_page", "write_report"]

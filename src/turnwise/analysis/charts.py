@@ -57,20 +57,21 @@ def line_chart(
     note: str = "",
     levels: Sequence[Level] = (),
     limits: tuple[float | None, float | None] = (None, None),
+    along: str = "step",
 ) -> Markup:
     """A figure with one line for each series that has a point; empty text if none has.
 
     note: a sentence under the title. limits: lower and upper end of the vertical axis; None = as
-    the data say.
+    the data say. along: what the horizontal axis counts.
     """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return Markup("")
     frame = _frame(drawn, levels, limits)
-    body = [_axes(frame), *(_level(frame, level) for level in levels)]
+    body = [_axes(frame, along), *(_level(frame, level) for level in levels)]
     styles = [_style(i, line) for i, line in enumerate(drawn)]
     body += [
-        _line(frame, style, line, is_alone=len(drawn) == 1)
+        _line(frame, style, line, along, is_alone=len(drawn) == 1)
         for style, line in zip(styles, drawn, strict=True)
     ]
     keys = [
@@ -106,7 +107,7 @@ def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Marku
         body.append(_polygon(f"layer s{i % COLOURS}", edge, line.name))
         keys.append(_key(f"s{i % COLOURS}", line.name, share[-1]))
         below = above
-    return figure(title, note, [*body, _axes(frame)], _joined_keys(keys))
+    return figure(title, note, [*body, _axes(frame, "step")], _joined_keys(keys))
 
 
 def moving_mean(points: Sequence[Point], window: int) -> list[Point]:
@@ -188,7 +189,7 @@ def _frame(
     return Frame((min(xs), max(*xs, min(xs) + 1)), (low, high if high > low else low + 1.0))
 
 
-def _axes(frame: Frame) -> Markup:
+def _axes(frame: Frame, along: str) -> Markup:
     parts = []
     for y in ticks(*frame.y):
         px, py = frame.at(frame.x[0], y)
@@ -202,11 +203,11 @@ def _axes(frame: Frame) -> Markup:
         if x == int(x):
             px, py = frame.at(x, frame.y[0])
             parts.append(label(px, py + 15, _tick(x), "middle"))
-    parts.append(label(WIDTH - RIGHT, HEIGHT - 2, "step", "end"))
+    parts.append(label(WIDTH - RIGHT, HEIGHT - 2, along, "end"))
     return Markup("").join(parts)
 
 
-def _line(frame: Frame, style: str, line: Line, *, is_alone: bool) -> Markup:
+def _line(frame: Frame, style: str, line: Line, along: str, *, is_alone: bool) -> Markup:
     parts = []
     if line.band:
         edge = [frame.at(x, high) for x, _, high in line.band]
@@ -218,7 +219,7 @@ def _line(frame: Frame, style: str, line: Line, *, is_alone: bool) -> Markup:
     interval = {x: f" ({shown(low)} to {shown(high)})" for x, low, high in line.band}
     for x, y in _smooth(line):
         px, py = frame.at(x, y)
-        said = f"{line.name}, step {shown(x)}: {shown(y)}{interval.get(x, '')}"
+        said = f"{line.name}, {along} {shown(x)}: {shown(y)}{interval.get(x, '')}"
         is_spot = line.is_noisy and len(line.points) > 1  # shown under the pointer only
         parts.append(
             Markup('<circle class="{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(

@@ -1,17 +1,12 @@
 """One offline HTML file that says what a run made better, and why."""
 
-import hashlib
-from base64 import b64encode
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from turnwise.analysis import curves, dialogues, tables
+from turnwise.analysis.pages import page
 from turnwise.analysis.run_records import RunRecords, read_run
 from turnwise.records import find_run_folder, write_text_atomically
 
-_HERE = Path(__file__).parent
 # How many scenarios of each kind are shown: what was gained, but losses and failures too.
 _WANTED = {(False, True): 4, (True, False): 2, (True, True): 1, (False, False): 2}
 _SIBLINGS = 4
@@ -30,29 +25,16 @@ def write_report(run_folder: Path | str) -> Path:
 
 
 def render(run: RunRecords) -> str:
-    """The report as one HTML page.
-
-    Everything from the records is escaped. The page's content security policy allows the one
-    script and the one style sheet by their checksums and nothing else: no address is ever loaded.
-    """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = (_own_text(f"report.{kind}") for kind in ("css", "js"))
+    """The report as one HTML page that loads nothing."""
     chosen = dialogues.choose(dialogues.pair_up(run.start, run.end), _WANTED)
     limits = dialogues.limits_of([record for pair in chosen for record in pair])
     group = dialogues.siblings(run.training, _SIBLINGS)
     group_limits = dialogues.limits_of(group)
-    return environment.get_template("report.html").render(
+    return page(
+        "report.html",
+        kind="report",
+        title=run.name,
         run=run,
-        policy=f"default-src 'none'; style-src {_checksum(style)}; script-src {_checksum(script)}; "
-        "base-uri 'none'; form-action 'none'",
-        style=style,
-        script=script,
         verdict=tables.verdict(run),
         headline=tables.headline(run),
         endings=tables.endings(run),
@@ -72,11 +54,3 @@ def render(run: RunRecords) -> str:
         ],
         group_scales=dialogues.scales(group_limits),
     )
-
-
-def _own_text(name: str) -> Markup:
-    return Markup((_HERE / name).read_text(encoding="utf-8"))
-
-
-def _checksum(text: str) -> str:
-    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,14 +1,12 @@
 """`turnwise sft`: any model, any file of conversations."""
 
-import json
 from pathlib import Path
 from typing import cast
 
 from turnwise.backends import AdapterSpec
 from turnwise.backends.loading import load_backend
-from turnwise.conversation import Conversation
-from turnwise.conversation.messages import from_trl
-from turnwise.errors import ConfigError, RecordError, RunFolderError
+from turnwise.cli.conversation_files import read_conversations
+from turnwise.errors import RunFolderError
 from turnwise.records import replace_folder_atomically
 from turnwise.tokens import ChatFormat, ChatTokenizer
 from turnwise.training.observer import Observer, Silent
@@ -54,29 +52,3 @@ def sft(
     output.parent.mkdir(parents=True, exist_ok=True)
     replace_folder_atomically(output, learner.export)
     return output
-
-
-def read_conversations(file: Path) -> list[Conversation]:
-    """Every line of a JSONL file as a conversation.
-
-    Raises RecordError naming file and line of the first that is not one.
-    """
-    out = []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{file} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            out.append(from_trl({"messages": row} if isinstance(row, list) else row))
-        except (ValueError, AttributeError, TypeError, ConfigError) as error:
-            raise RecordError(
-                f"{file}, line {number}: expected a conversation as JSON, found {error}; correct "
-                "or remove the line"
-            ) from error
-    if not out:
-        raise RecordError(f"{file} holds no conversation; expected one JSON object a line")
-    return out

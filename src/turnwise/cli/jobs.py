@@ -1,4 +1,4 @@
-"""Everything the command line does, as functions: train, dry_run, evaluate, sft, chat, report."""
+"""Everything the command line does, as functions: train, evaluate, credit, sft, chat and more."""
 
 import asyncio
 import json
@@ -8,9 +8,17 @@ from typing import Literal
 
 from turnwise.analysis import write_report
 from turnwise.cli.assemble import Assembly, assemble, learners_of, ready
+from turnwise.cli.crediting import credit
 from turnwise.cli.dry_run import dry_run
 from turnwise.cli.imitation import sft
-from turnwise.cli.results import DryRun, EvalResult, TrainResult, with_nan, without_nan
+from turnwise.cli.results import (
+    CreditResult,
+    DryRun,
+    EvalResult,
+    TrainResult,
+    with_nan,
+    without_nan,
+)
 from turnwise.cli.settings import load_config
 from turnwise.cli.talk import chat
 from turnwise.errors import RunFolderError
@@ -33,10 +41,12 @@ from turnwise.training.observer import Observer, Silent
 from turnwise.training.presets import resolved
 
 __all__ = [
+    "CreditResult",
     "DryRun",
     "EvalResult",
     "TrainResult",
     "chat",
+    "credit",
     "dry_run",
     "evaluate",
     "report",

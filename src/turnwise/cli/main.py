@@ -122,6 +122,49 @@ def evaluate(
 
 
 @app.command()
+def credit(
+    source: Annotated[
+        Path, typer.Argument(help="A run's folder, or dialogues as Parquet or JSONL.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. info.fill=compact")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Names with commas; `turnwise methods`.")] = "",
+    model: Annotated[str | None, typer.Option(help="A run or a model; a file needs it.")] = None,
+    task: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Default: credit/ beside.")] = None,
+    split: Annotated[
+        Literal["train", "start", "eval"] | None, typer.Option(help="Of a run; default: train.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Dialogues; groups stay whole.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Credit the turns of saved dialogues by several methods and say how far they agree."""
+    with errors_shown(debug=debug, when_stopped="nothing was written"):
+        from turnwise.cli import jobs
+        from turnwise.cli.progress import watching
+        from turnwise.cli.tables import show_credit
+
+        with watching(quiet=quiet, json=json) as observer:
+            result = jobs.credit(
+                source,
+                methods=methods.split(","),
+                model=model,
+                task=task,
+                preset=preset,
+                overrides=overrides or (),
+                output=output,
+                split=split,
+                limit=limit,
+                observer=observer,
+            )
+        show_credit(result, as_json=json)
+
+
+@app.command()
 def sft(
     model: Annotated[str, typer.Argument(help="A model's folder or a hub id.")],
     file: Annotated[Path, typer.Argument(help="JSONL, one conversation a line.")],

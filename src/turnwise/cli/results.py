@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # tables are shown by commands that need no torch
+    from turnwise.analysis import CreditStudy
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,21 @@ class EvalResult:
     summary: Mapping[str, float]
     against: Mapping[str, float] | None
     comparison: Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class CreditResult:
+    """Saved dialogues with the credit of several methods."""
+
+    folder: Path  # credit.parquet, agreement.json and the page
+    source: str  # the file that was read
+    model: str  # the run or model that credited
+    left_out: Mapping[str, int]  # dialogues by the reason
+    study: "CreditStudy"
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "credit.html"
 
 
 @dataclass(frozen=True)

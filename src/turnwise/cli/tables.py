@@ -14,9 +14,11 @@ from turnwise.cli import catalogue
 from turnwise.cli.results import without_nan
 from turnwise.tasks import list_tasks
 
-if TYPE_CHECKING:  # importing the doctor would import torch, which lists do not need
+if TYPE_CHECKING:  # these would import torch, which lists do not need
+    from turnwise.analysis import CreditStudy
     from turnwise.cli.doctor import Finding
-    from turnwise.cli.results import DryRun, EvalResult, TrainResult
+    from turnwise.cli.results import CreditResult, DryRun, EvalResult, TrainResult
+    from turnwise.credit import CreditAgreement
 
 Numbers = Mapping[str, float]  # a summary: "score/mean", "score/low", "turns/mean", ...
 Paired = Mapping[str, object]  # part -> {"difference", "low", "high"}, and "num_scenarios"
@@ -50,7 +52,10 @@ def show_methods() -> None:
         row = [one.passes for one in catalogue.combinations() if one.credit == name]
         costs.add_row(name, *("-" if passes is None else _sum(passes) for passes in row))
     _print("method.credit and method.estimator\n", credits, "", estimators)
-    _print("\nforward passes per dialogue and step: policy + reference + reward model + critic\n", costs)
+    _print(
+        "\nforward passes per dialogue and step: policy + reference + reward model + critic\n",
+        costs,
+    )
     _print("\nmethod.preset: the settings in which they differ\n", _preset_table())
 
 
@@ -146,6 +151,57 @@ def show_evaluation(result: "EvalResult", against: str | None, *, as_json: bool)
     else:
         both = (str(against), result.against, result.name, result.summary)
         _print(_scenarios(result.summary), _comparison(*both, result.comparison))
+
+
+def show_credit(result: "CreditResult", *, as_json: bool) -> None:
+    """How far the methods agree, with each other and the truth, and their mean credit by turn."""
+    study = result.study
+    paths = {"source": result.source, "folder": str(result.folder), "page": str(result.page)}
+    if as_json:
+        row = {"event": "result", **paths, "model": result.model, "left_out": result.left_out}
+        typer.echo(as_json_line(row | study.as_dict()))
+        return
+    _print(f"{study.num_dialogues} dialogues, {study.num_turns} turns of {result.source}")
+    for reason, count in result.left_out.items():
+        _print(f"left out: {count} ({reason})")
+    _print("\nrank agreement on the turns of a dialogue (Spearman's), mean over the dialogues")
+    _print("whose number stands below the diagonal\n", _agreement(study))
+    for title, found in study.truth.items():
+        _print(f"\nagreement with the {title}\n", _against_truth(found))
+    _print("\nmean credit of turn\n", _by_turn(study))
+    typer.echo(f"\npage    {result.page}\nfolder  {result.folder}")
+
+
+def _agreement(study: "CreditStudy") -> Table:
+    """Numbers stand for the methods above the columns, so that the table fits a terminal."""
+    table = _table("", *(str(j) for j in range(1, 1 + len(study.methods))))
+    for i, first in enumerate(study.methods):
+        row = []
+        for j, second in enumerate(study.methods):
+            found = study.agreement.get((first, second))
+            above = "" if found is None else _known(found.within)
+            row.append(above if j >= i or found is None else str(found.num_dialogues))
+        table.add_row(f"{i + 1} {first}", *row)
+    return table
+
+
+def _against_truth(found: Mapping[str, "CreditAgreement"]) -> Table:
+    table = _table("", "within dialogues", "of them", "over all turns")
+    for name, one in found.items():
+        table.add_row(name, _known(one.within), str(one.num_dialogues), _known(one.overall))
+    return table
+
+
+def _by_turn(study: "CreditStudy") -> Table:
+    num_turns = max(map(len, study.by_turn.values()))
+    table = _table("", *(str(k) for k in range(1, 1 + num_turns)))
+    for name, means in study.by_turn.items():
+        table.add_row(name, *("-" if one is None else _known(one.mean) for one in means))
+    return table
+
+
+def _known(number: float) -> str:
+    return _decimal(number, "-") if isfinite(number) else "-"
 
 
 def _scores(name: str, summary: Numbers) -> Table:

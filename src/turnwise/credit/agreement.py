@@ -63,11 +63,20 @@ def rank_stability(before_BN: Tensor, after_BN: Tensor, is_item_BN: Tensor) -> S
     Source: the stability curves of ITPO, arXiv:2603.23550.
     """
     check_same_shape(before_BN=before_BN, after_BN=after_BN, is_item_BN=is_item_BN)
-    before, after, is_item = (x.detach().cpu().numpy() for x in (before_BN, after_BN, is_item_BN))
-    found_B = [spearman(before[b][is_item[b]], after[b][is_item[b]]) for b in range(len(before))]
+    found_B = _of_each_row(before_BN, after_BN, is_item_BN)
+    mean, count = _mean_of_known(found_B)
+    return Stability(mean, count, len(found_B) - count)
+
+
+def _of_each_row(x_BN: Tensor, y_BN: Tensor, is_item_BN: Tensor) -> list[float]:
+    """Spearman's correlation over the items of each row."""
+    x, y, is_item = (array.detach().cpu().numpy() for array in (x_BN, y_BN, is_item_BN))
+    return [spearman(x[b][is_item[b]], y[b][is_item[b]]) for b in range(len(x))]
+
+
+def _mean_of_known(found_B: Sequence[float]) -> tuple[float, int]:
     kept = [found for found in found_B if not math.isnan(found)]
-    mean = math.fsum(kept) / len(kept) if kept else math.nan
-    return Stability(mean, len(kept), len(found_B) - len(kept))
+    return (math.fsum(kept) / len(kept) if kept else math.nan), len(kept)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ class CreditAgreement:
     within: float  # mean over dialogues of the correlation among a dialogue's own turns
     num_dialogues: int  # counted in it: both credits tell turns of the dialogue apart
     overall: float  # over the turns of all dialogues together
+    by_dialogue: tuple[float, ...]  # the correlation within each
 
 
 def credit_agreement(first_BK: Tensor, second_BK: Tensor, is_turn_BK: Tensor) -> CreditAgreement:
@@ -89,9 +99,11 @@ def credit_agreement(first_BK: Tensor, second_BK: Tensor, is_turn_BK: Tensor) ->
     """
     check_same_shape(first_BK=first_BK, second_BK=second_BK, is_turn_BK=is_turn_BK)
     first_BK, second_BK = (_without_rounding(x_BK, is_turn_BK) for x_BK in (first_BK, second_BK))
-    within = rank_stability(first_BK, second_BK, is_turn_BK)
+    found_B = _of_each_row(first_BK, second_BK, is_turn_BK)
     first_N, second_N = (x_BK[is_turn_BK].numpy() for x_BK in (first_BK, second_BK))
-    return CreditAgreement(within.mean, within.num_dialogues, spearman(first_N, second_N))
+    return CreditAgreement(
+        *_mean_of_known(found_B), spearman(first_N, second_N), by_dialogue=tuple(found_B)
+    )
 
 
 def _without_rounding(x_BK: Tensor, is_turn_BK: Tensor) -> Tensor:

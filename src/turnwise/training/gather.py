@@ -120,7 +120,10 @@ async def survey(
         evidence = replace(evidence, critic=learners.critic.score(batch))
     if "infopo" in names:
         on_source("information")
-        _, info = _information(stage, learners, config, judged, batch, evidence.is_valid_B)
+        # Nothing is compared here, so that a turn alone in its group has a gain too.
+        _, info = _information(
+            stage, learners, config, judged, batch, evidence.is_valid_B, min_group_turns=1
+        )
         evidence = replace(evidence, info=info)
     if "judge" in names and learners.judge is not None:
         on_source("judge")
@@ -139,6 +142,8 @@ def _information(
     judged: Sequence[Trajectory],
     batch: TurnBatch,
     is_scored_B: Tensor,
+    *,
+    min_group_turns: int = 2,
 ) -> tuple[TurnBatch, InfoScores]:
     return score_information(
         learners.policy,
@@ -149,6 +154,7 @@ def _information(
         config.info,
         temperature=stage.temperature,
         capabilities=learners.capabilities,
+        min_group_turns=min_group_turns,
     )
 
 

@@ -64,11 +64,13 @@ def score_information(
     *,
     temperature: float,
     capabilities: Capabilities,
+    min_group_turns: int = 2,
 ) -> tuple[TurnBatch, InfoScores]:
     """The batch with the policy's own log-probabilities as behaviour, and the gains of its turns.
 
     One pass without gradient over the dialogues (rows of `batch`) and their branches; without the
     capability `branches` a row for every context.
+    min_group_turns: groups with fewer candidate turns are not scored.
     Raises LogProbError naming dialogue and turn for a log-probability that is not finite;
     ConfigError if the backend cannot give what the settings ask for.
     """
@@ -79,6 +81,7 @@ def score_information(
         fill=info.fill,
         chat=chat,
         is_scored_B=is_scored_B,
+        min_group_turns=min_group_turns,
         score_markup=info.score_markup,
     )
     trunks = with_markup(batch, trajectories, chat) if info.score_markup else batch
