@@ -14,10 +14,10 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.loading import load_backend
 from turnwise.backends.local import LocalBackend
 from turnwise.backends.tiny import tiny_model
-from turnwise.conversation import Conversation, Ending, Message, Outcome
+from turnwise.conversation import Conversation, Ending, Message, Outcome, Role, Trajectory, Turn
 from turnwise.rollouts import Limits, Stage
 from turnwise.tasks import Scenario
-from turnwise.tokens import ChatFormat, ChatTokenizer
+from turnwise.tokens import ChatFormat, ChatTokenizer, tokenise
 from turnwise.training.observer import Silent
 from turnwise.training.prm import PassLimits
 from turnwise.training.supervised import imitate, supervised_batch
@@ -106,6 +106,21 @@ CHAT = ChatFormat(cast(ChatTokenizer, TOKENIZER))
 
 def stage() -> Stage[Scenario]:
     return Stage(Asking(), CHAT, LIMITS)
+
+
+def dialogue(*texts: str, group_id: str = "0", score: float = 1.0, seed: int = 0) -> Trajectory:
+    """User and assistant in turn, as if it had been played; the sampler's log-probs are −½."""
+    roles: tuple[Role, Role] = ("user", "assistant")
+    said = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))
+    tokens = tokenise(said, CHAT)
+    turns = tuple(
+        Turn(start, stop, (-0.5,) * (stop - start), "stop", bodies)
+        for (start, stop), bodies in zip(tokens.turns, tokens.feedback, strict=True)
+    )
+    name = f"asking-plain-{seed}"
+    return Trajectory(
+        name, group_id, seed, said, tokens.token_ids, turns, Outcome(score), Ending.TASK_DONE
+    )
 
 
 def demonstrated(path: Path) -> LocalBackend:
