@@ -24,6 +24,17 @@ METHODS: dict[str, dict[str, object]] = {
     "itpo, published": {"method.credit": "itpo", "method.preset": "paper"},
     "implicit-value, full trust": {"method.estimator": "implicit-value", "prm.trust": False},
     "random": {"method.credit": "random"},
+    "infopo": {"method.credit": "infopo", "method.estimator": "grpo", "info.decay": 0.2},
+    "value": {"method.credit": "value", "critic.learning_rate": 0.1},
+    "ppo": {"method.credit": "trajectory", "method.estimator": "ppo", "critic.level": "token"},
+    "lookahead": {"method.credit": "lookahead"},
+    "a sum that moves": {
+        "method.credit": {
+            "itpo-norm": 1.0,
+            "infopo": {"start": 0.5, "end": 0.0, "steps": 5},
+            "judge": 0.5,
+        }
+    },
 }
 
 

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from turnwise.backends.logits import check_finite
 from turnwise.backends.protocol import BranchScorer, Capabilities, Learner
 from turnwise.conversation import Trajectory
 from turnwise.credit import (
@@ -106,8 +107,8 @@ def score_information(
         scored = (factual_BT, counterfactual_BT, turn_BT, *eligible)
         gain_BK = _OF_LOG_RATIOS[info.score](*scored)
         clamped = clamped_tokens(*scored) if info.score == "k3" else None
-    written_BT = batch.written_BT
-    behaviour_BT = torch.where(written_BT, factual_BT, 0.0)
+    behaviour_BT = torch.where(batch.written_BT, factual_BT, 0.0)
+    check_finite(behaviour_BT, "policy")
     scores = InfoScores(
         gain_BK=gain_BK,
         is_eligible_BK=found.is_eligible_BK,
