@@ -312,6 +312,7 @@ def widened(tree: Tree, token_BT: Tensor) -> tuple[Tree, Tensor]:
 
 
 def on_device(tree: Tree, causal: CausalModel) -> Tree:
+    """The tree where the model is."""
     return Tree(*(x.to(causal.device) for x in (tree.position_BT, tree.end_BT, tree.parent_BT)))
 
 
