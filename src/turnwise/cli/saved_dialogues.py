@@ -64,7 +64,7 @@ class Place:
     @property
     def results(self) -> Path:
         """Where their credit goes if nobody says otherwise."""
-        return (self.run.path if self.run else self.file.parent) / "credit"
+        return self.run.credit if self.run else self.file.parent / "credit"
 
 
 def place_of(source: str | Path, split: Split | None) -> Place:

@@ -1,7 +1,7 @@
 """The folder of a run: where everything is, and what may be done to a folder that exists.
 
 config.toml (resolved settings), env.json (versions, commit, seed), metrics.jsonl, log.txt,
-report.html, trajectories/, checkpoints/, eval/.
+report.html, trajectories/, checkpoints/, eval/; credit/ once somebody asked for it.
 """
 
 import json
@@ -22,7 +22,10 @@ from turnwise.records.atomic import clear_leftovers, refused, write_text_atomica
 from turnwise.records.toml import to_toml
 
 # The marks come last, so that a folder whose removal was interrupted is still known as a run.
-_FILES = ("report.html", "log.txt", "metrics.jsonl", "env.json", "config.toml")
+_FILES = (
+    *(f"credit/{name}" for name in ("credit.parquet", "agreement.json", "credit.html")),
+    *("report.html", "log.txt", "metrics.jsonl", "env.json", "config.toml"),
+)
 _FOLDERS = ("trajectories", "checkpoints", "eval")
 _MARKS = ("config.toml", "env.json")
 _PACKAGES = ("turnwise", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
@@ -66,6 +69,11 @@ class RunFolder:
     @property
     def evaluations(self) -> Path:
         return self.path / "eval"
+
+    @property
+    def credit(self) -> Path:
+        """What several methods said of its dialogues, if somebody asked."""
+        return self.path / "credit"
 
     @property
     def comparison(self) -> Path:
