@@ -1,8 +1,10 @@
 """Every source is asked once a step, and only by a method that reads it."""
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +148,28 @@ def test_equal_seeds_give_equal_steps(changes: dict[str, object]) -> None:
     assert first.advantage_BK is not None and second.advantage_BK is not None
     assert torch.equal(first.advantage_BK, second.advantage_BK)
     assert first.advantage_BK.any()
+
+
+PLACES = {
+    r"/\d+$": "/{k}",
+    r"^credit/[a-z-]+/turn": "credit/{method}/turn",
+    r"/refused/.*": "/refused/{reason}",
+    r"^stop/.*": "stop/{ending}",
+    r"^outcome/.*": "outcome/{part}",
+    r"^turns/reward/yes": "turns/reward/{name}",
+}
+
+
+def test_every_metric_of_a_step_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "run-folder.md").read_text("utf-8")
+    names: set[str] = set()
+    for changes in (NEW["sum"], NEW["judge"], NEW["lookahead"], NEW["value"], NEW["infopo"]):
+        clamping = {"info.score": "k3", "prm.replay": 8}
+        names |= set(stepped(settings(changes | clamping)).metrics)
+    for place, name in PLACES.items():
+        names = {re.sub(place, name, one) for one in names}
+    assert {"info/flat_groups", "info/clamped_tokens", "critic/loss", "prm/trust"} <= names
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
 def recorded(changes: dict[str, object]) -> tuple[StepResult, Recording]:
