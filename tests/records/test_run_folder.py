@@ -66,11 +66,15 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     run = tmp_path / "run"
     a_run(run)
     (run / "notes.md").touch()
+    (run / "credit").mkdir()
+    (run / "credit" / "credit.html").touch()
+    (run / "credit" / "notes.md").touch()
     (run / "eval").rmdir()
     (run / "eval").symlink_to(elsewhere)
     folder = open_run_folder(run, exists="overwrite")
     assert folder.is_new
-    assert files_in(run) == {"trajectories", "checkpoints", "eval", "notes.md"}
+    own = {"trajectories", "checkpoints", "eval"}
+    assert files_in(run) == own | {"notes.md", "credit", "credit/notes.md"}
     assert (elsewhere / "precious").exists()
 
 
