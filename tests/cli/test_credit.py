@@ -166,6 +166,7 @@ def said(*texts: str) -> list[dict[str, str]]:
     return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
+YS: tuple[dict[str, float], ...] = ({"score": 1.0}, {})  # of one that was judged, and one not
 THREE_TURNS = said("a room , please .", "which day ?", "friday .", "the size ?", "six .", "book it")
 
 
@@ -206,6 +207,10 @@ def test_without_outcomes_what_reads_none_can_be_asked(model: str, run: Path) ->
         assert record.group_measures == {}  # a spread of outcomes would be made up
     assert result.study.num_dialogues == 2
     assert result.study.truth == {}
+    mixed = written(run.parent, *({"messages": THREE_TURNS, **y, "group_id": "g"} for y in YS))
+    result = jobs.credit(mixed, methods=["infopo"], model=model)
+    assert [r.trajectory.outcome.score for r in records_of(result.folder)] == [1.0, None]
+    assert [r.group_measures for r in records_of(result.folder)] == [{}, {}]
 
 
 def test_a_gain_needs_no_sibling_to_be_measured(model: str, tmp_path: Path) -> None:
@@ -428,10 +433,12 @@ def test_what_holds_no_dialogue_is_refused(run: Path, model: str, tmp_path: Path
     assert not (tmp_path / "credit").exists()
 
 
-def test_a_file_says_which_model_and_no_split(run: Path) -> None:
+def test_a_file_says_which_model_and_no_split(run: Path, model: str) -> None:
     file = RunFolder(run).training_dialogues(1)
     with pytest.raises(ConfigError, match="--model"):
         jobs.credit(file, methods=["uniform"])
+    with pytest.raises(ConfigError, match="--preset easy is of a task"):
+        jobs.credit(file, methods=["uniform"], model=model, preset="easy")
     with pytest.raises(ConfigError, match="--split chooses among the files of a run"):
         jobs.credit(file, methods=["uniform"], split="train", model=str(run))
 

@@ -96,6 +96,8 @@ def credit(
 def _origin(name: str, task: str | None, preset: str | None) -> Origin:
     """A model may stand alone: where no task is named, no dialogue is taken to be of one."""
     is_run = (Path(name) / "config.toml").is_file()
+    if preset and not task and not is_run:
+        raise ConfigError(f"--preset {preset} is of a task, and {name} is no run; add --task")
     return origin_of(name, task if task or is_run else TaskConfig().name, preset)
 
 
@@ -156,11 +158,11 @@ def _credited(
         exact = truth(stage, judged, evidence.is_turn_BK)
         evidence = replace(evidence, oracle_BK=None if exact is None else exact.oracle_BK)
     records = credit_records(config, evidence, exact, judged, names, 0, "train")
+    if all(one.outcome.score is not None for one in trajectories):
+        return records
     return [
-        record
-        if trajectory.outcome.score is not None
-        else replace(record, trajectory=trajectory, group_measures={})
-        for record, trajectory in zip(records, trajectories, strict=True)
+        replace(record, trajectory=one, group_measures={})
+        for record, one in zip(records, trajectories, strict=True)
     ]
 
 
