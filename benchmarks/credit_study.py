@@ -59,7 +59,7 @@ METHODS: dict[str, list[str]] = {
     "infopo, paper": [*_INFO, "method.preset=paper"],
     "infopo, public code": [*_INFO, "method.preset=public-code"],
     "ppo": ["method.credit=trajectory", "method.estimator=ppo", *_CRITIC],
-    "value": ["method.credit=value", *_CRITIC],
+    "value": ["method.credit=value", "critic.learning_rate=3e-3"],
     "lookahead": ["method.credit=lookahead"],
     "judge, exact": ["method.credit=judge"],
     "itpo-norm + infopo": ["method.credit={itpo-norm=1.0,infopo=0.3}"],

@@ -39,6 +39,8 @@ from turnwise.backends.ways import Asked, TreeReader
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch
 
+# Rows of a scoring pass on a CPU: more of them leave its caches and are slower.
+CPU_ROWS = 16
 # Below this many parameters a published adapter is folded into a private copy of the weights:
 # the fastest decoding. Above it, or in half precision, a frozen copy of the adapter is kept.
 MERGE_PARAMETERS = 200_000_000
@@ -74,8 +76,9 @@ class LocalBackend:
         self.bank = AdapterBank(prepared(model, gradient_checkpointing))
         self.base = CausalModel(model)
         self.keeps_cache = keeps_plain_cache(self.base)  # False: the sampler recomputes, slowly
+        rows = min(max_rows, CPU_ROWS) if self.base.device.type == "cpu" else max_rows
         self.scoring = Scoring(
-            TreeReader(self.base, branch_way), max_rows=max_rows, max_tokens=max_tokens
+            TreeReader(self.base, branch_way), max_rows=rows, max_tokens=max_tokens
         )
         self.passes, self.ways = self.scoring.passes, self.scoring.ways
         self.capabilities = Capabilities(
@@ -153,22 +156,28 @@ class LocalLearner(ABC):
         self._backend, self._causal = backend, causal
         self._parameters = dict(parameters)
         self._optimizer = WeightOptimizer(self._parameters, spec)
+        self._published: CausalModel | None = None  # the copy of a sampler, while it is up to date
 
     @abstractmethod
     def _activate(self, *, training: bool = False) -> None:
         """Make the causal model speak with this learner's weights."""
 
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
+        return self._backend.scoring.logp(self._reader(), self.role, batch, temperature)
+
+    def _reader(self) -> CausalModel:
+        """Whoever speaks with these weights at least cost: a published copy adds up no adapter."""
+        if self._published is not None:
+            return self._published
         self._activate()
-        return self._backend.scoring.logp(self._causal, self.role, batch, temperature)
+        return self._causal
 
     def divergence(
         self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
     ) -> Tensor:
         """KL(p ‖ q) of the next-token distributions after `here` and `there`, float32 nats."""
-        self._activate()
         return self._backend.scoring.divergence(
-            self._causal, self.role, batch, (here, there), temperature
+            self._reader(), self.role, batch, (here, there), temperature
         )
 
     def forward_backward(
@@ -224,11 +233,13 @@ class LocalLearner(ABC):
 
         Raises EmptyStepError without a gradient, TrainingError for one that is not finite.
         """
+        self._published = None
         return self._optimizer.step(learning_rate)
 
     def publish(self) -> BatchedSampler:
         """A sampler on a copy of the whole model with these weights in it."""
-        return self._backend.sampler(self._causal.twin(self._plain_copy()))
+        self._published = self._causal.twin(self._plain_copy())
+        return self._backend.sampler(self._published)
 
     @abstractmethod
     def _plain_copy(self) -> PreTrainedModel:
@@ -262,6 +273,7 @@ class LocalLearner(ABC):
         keeps what it had then.
         """
         load_learner(path, self.role, self.weights_file, self._parameters, self._optimizer)
+        self._published = None
 
 
 class AdapterLearner(LocalLearner):
