@@ -75,6 +75,7 @@ def learners(config: RunConfig, on: Backend | None = None) -> Learners:
         if "judge" in credit_names(config.method)
         else None,
         capabilities=on.capabilities,
+        ways=on.ways,
     )
 
 

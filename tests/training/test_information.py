@@ -26,7 +26,7 @@ from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch, turn_batch
 from turnwise.training.config import InfoConfig
 from turnwise.training.evidence import InfoScores, outcomes
-from turnwise.training.information import is_worth_scoring, score_information
+from turnwise.training.information import is_worth_scoring, packed_rows, score_information
 from turnwise.training.inspect import training_records
 from turnwise.training.learners import Learners
 
@@ -115,6 +115,26 @@ def test_without_branches_the_numbers_are_the_same(score: str, fill: str) -> Non
 def test_whole_distributions_are_refused_without_branches() -> None:
     with pytest.raises(ConfigError, match=r'info\.score = "full_kl" reads whole distributions'):
         scored(local(), info_of("full_kl", "compact"), ALONE)
+
+
+def test_a_long_opening_is_read_once_for_all_siblings() -> None:
+    long, short = "hello " * 40, "hello"
+    for opening, is_shared in ((long, True), (short, False)):
+        siblings = [
+            dialogue(opening, "ask", "it is red", "red"),
+            dialogue(opening, "is it ?", "sorry ?", "ask", "it is red", "green"),
+            dialogue(opening, "ask", "it is blue", "red"),
+        ]
+        trunks = turn_batch(siblings)
+        rows = packed_rows(trunks, [], torch.zeros(3, dtype=torch.int64)).batch
+        assert len(rows.length_B) == (1 if is_shared else 3)
+        saved = int(trunks.length_B.sum() - rows.length_B.sum())
+        assert (saved > 2 * 40) == is_shared
+        (batch, one), (_, alone) = (
+            scored(local(), info_of(fill="compact"), able, siblings) for able in (BRANCHES, ALONE)
+        )
+        assert_close(one.gain_BK, alone.gain_BK, atol=1e-5, rtol=1e-4)
+        assert_close(batch.logp_behaviour_BT, local().logp(trunks), atol=1e-5, rtol=0)
 
 
 def test_a_gain_is_the_difference_of_two_readings() -> None:

@@ -207,6 +207,14 @@ class HalfScores(Yes):
         return Outcome(0.5)
 
 
+def test_the_log_names_the_way_branches_were_read(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "run")
+    looped(settings({**METHODS["infopo"], "train.max_steps": 2}), folder)
+    lines = folder.log.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "step 1: dialogues with branches were read by table (16 rows)"
+    assert not any("branches" in line for line in lines[1:])
+
+
 def test_groups_that_all_end_alike_are_warned_about(tmp_path: Path) -> None:
     config = settings({"train.max_steps": 1, "method.length_penalty": 0.0})
     observer = run_with(HalfScores(), folder_at(tmp_path), config)

@@ -33,7 +33,12 @@ from turnwise.training.config import CreditName, EstimatorName, MethodConfig, Ru
 from turnwise.training.credits import CREDITS
 from turnwise.training.estimators import ESTIMATORS
 from turnwise.training.evidence import CriticScores, Evidence, InfoScores, PrmScores
-from turnwise.training.methods import credit_metrics, token_advantages, turn_credit
+from turnwise.training.methods import (
+    credit_metrics,
+    critic_targets,
+    token_advantages,
+    turn_credit,
+)
 from turnwise.training.presets import resolved
 
 GROUPS = torch.unique(GROUP_B, return_inverse=True)[1]
@@ -334,3 +339,16 @@ def test_rloo_is_what_it_is_called() -> None:
     centred_B = leave_one_out(OUTCOME_B + PENALTY_B, GROUPS, torch.ones(4, dtype=torch.bool))
     expected_BT = scale_by_rms(centred_B[:, None] * WRITTEN_BT, WRITTEN_BT)
     assert_close(token_advantages(evidence(), method(credit="trajectory")), expected_BT)
+
+
+def test_the_critic_of_credit_value_predicts_the_outcome_whatever_stands_beside_it() -> None:
+    alone_BK = critic_targets(evidence(), method(credit="value", turn_lambda=1.0))
+    # λ = 1: from each turn on the outcome and the whole penalty, before scaling.
+    expected_BK = (OUTCOME_B + PENALTY_B)[:, None] * IS_TURN_BK
+    assert_close(alone_BK, expected_BK)
+    beside = method(credit={"itpo": 1.0, "value": 0.5}, turn_lambda=1.0)
+    assert torch.equal(critic_targets(evidence(), beside), alone_BK)
+    # Estimator ppo predicts its credit's own return instead, here from the first turn on.
+    own = method(credit={"itpo": 1.0, "infopo": 0.3}, estimator="ppo", turn_lambda=1.0)
+    return_B = turn_sum(REWARD_BT, TURN_BT).sum(dim=1) + PENALTY_B
+    assert_close(critic_targets(evidence(), own)[:, 0], return_B)

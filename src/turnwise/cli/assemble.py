@@ -123,6 +123,7 @@ def learners_of(assembly: Assembly) -> Learners:
         else None,
         judge=build_judge(config.judge, assembly.stage.task) if "judge" in names else None,
         capabilities=backend.capabilities,
+        ways=backend.ways,
     )
 
 

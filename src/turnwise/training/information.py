@@ -26,6 +26,7 @@ from turnwise.credit import (
 )
 from turnwise.errors import ConfigError
 from turnwise.tokens import (
+    Branch,
     ChatFormat,
     Counterfactuals,
     Packed,
@@ -36,11 +37,12 @@ from turnwise.tokens import (
     with_markup,
 )
 from turnwise.training.config import InfoConfig
-from turnwise.training.evidence import Evidence, InfoScores
+from turnwise.training.evidence import Evidence, InfoScores, group_index
 from turnwise.training.gating import gate
 
 _OF_LOG_RATIOS = {"mean": gain_mean, "sum": gain_sum, "k3": gain_k3}
 _OWN_ROW = 1  # tokens of a row: a dialogue has its own, and a pass takes rows of similar length
+_SHARED_ROW = 16_384  # tokens of a row that siblings share
 
 
 def is_worth_scoring(evidence: Evidence, info: InfoConfig, *, weight: float) -> Tensor:
@@ -88,7 +90,7 @@ def score_information(
     trunks = with_markup(batch, trajectories, chat) if info.score_markup else batch
     branches = found.branches
     packed = (
-        pack(trunks, branches, max_tokens=_OWN_ROW)
+        packed_rows(trunks, branches, group_index(trajectories))
         if capabilities.branches
         else separate(trunks, branches)
     )
@@ -121,6 +123,18 @@ def score_information(
         clamped_tokens=clamped,
     )
     return replace(batch, logp_behaviour_BT=behaviour_BT), scores
+
+
+def packed_rows(trunks: TurnBatch, branches: Sequence[Branch], group_B: Tensor) -> Packed:
+    """Trunks and branches as rows of trees.
+
+    Where the opening is more than half of the dialogues, tools and rules before a few turns, it is
+    read once for all siblings of a group; rows of many siblings cost attention otherwise.
+    """
+    opening_B = trunks.written_BT.int().argmax(dim=1)
+    if 2 * int(opening_B.sum()) > int(trunks.length_B.sum()):
+        return pack(trunks, branches, max_tokens=_SHARED_ROW, group_B=group_B)
+    return pack(trunks, branches, max_tokens=_OWN_ROW)
 
 
 def check_capabilities(info: InfoConfig, capabilities: Capabilities) -> None:

@@ -1,6 +1,7 @@
 """The models of a run: one base, and what learns on it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from turnwise.backends.protocol import Capabilities, Learner, Sampler, Scorer
 from turnwise.training.config import RunConfig
@@ -20,6 +21,7 @@ class Learners:
     critic: ValueCritic | None = None
     judge: Jury | None = None
     capabilities: Capabilities = Capabilities()  # of the backend
+    ways: Mapping[str, int] = field(default_factory=dict)  # how it read rows with branches
 
 
 def needs_kl(config: RunConfig) -> bool:

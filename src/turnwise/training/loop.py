@@ -1,7 +1,7 @@
 """The loop: steps, records, checkpoints, evaluations, and what to do when it is interrupted."""
 
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from turnwise.errors import OutcomeError
@@ -56,6 +56,9 @@ async def train_loop(
         for step in range(done + 1, train.max_steps + 1):
             result = await training_step(stage, learners, config, step)
             history.append(result.metrics)
+            if step == done + 1 and learners.ways:
+                ways = ", ".join(f"{name} ({rows} rows)" for name, rows in learners.ways.items())
+                _log(folder, [f"step {step}: dialogues with branches were read by {ways}"])
             _check_judged(history, step)
             _record(stage, learners, config, folder, step, result, warnings(history), observer)
             is_last = step == train.max_steps
@@ -105,9 +108,8 @@ def _record(
         write_trajectories(
             folder.training_dialogues(step), training_records(stage, config, step, result)
         )
-    with folder.log.open("a", encoding="utf-8") as log:
-        log.writelines(f"step {step}: {text}\n" for text in found)
-        log.writelines(f"step {step}: dialogue failed: {f.reason}\n" for f in result.failures)
+    _log(folder, [f"step {step}: {text}" for text in found])
+    _log(folder, [f"step {step}: dialogue failed: {f.reason}" for f in result.failures])
     for text in found:
         observer.warning(f"step {step}: {text}")
     observer.advance(
@@ -116,6 +118,11 @@ def _record(
         turns=result.metrics["turns/mean"],
         tokens_per_s=result.metrics.get("tokens/s", 0.0),
     )
+
+
+def _log(folder: RunFolder, lines: Sequence[str]) -> None:
+    with folder.log.open("a", encoding="utf-8") as log:
+        log.writelines(f"{line}\n" for line in lines)
 
 
 def _check_judged(history: list[Mapping[str, float]], step: int) -> None:
