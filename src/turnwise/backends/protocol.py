@@ -6,6 +6,7 @@ A loss is a function of `logp_BT`: the local backend differentiates it, a remote
 it on its own log-probabilities and sends back -dLoss/dlogp as token weights.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ class Backend(Protocol):
     """One base model and everything that learns on it."""
 
     capabilities: Capabilities
+    ways: Counter[str]  # rows with branches by the way they were read
     tokenizer: Tokenizer
 
     def create(self, role: str, spec: AdapterSpec) -> Learner:
