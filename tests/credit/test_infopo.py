@@ -16,15 +16,15 @@ from turnwise.credit import (
     gain_k3,
     gain_marginal,
     gain_mean,
-    gain_sum,
+    next_turn_log_ratio,
     next_turn_sum,
     per_next_token,
 )
 from turnwise.errors import LogProbError, ShapeError
 
 NAN = math.nan
-Gain = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-GAINS: list[Gain] = [gain_sum, gain_mean, gain_k3]
+Gain = Callable[[Tensor, Tensor, int], Tensor]
+GAINS: list[Gain] = [next_turn_sum, gain_mean, gain_k3]
 
 # One dialogue: turn 0, feedback, turn 1 of three tokens, feedback, turn 2, padding.
 TURN_BT = tensor([[-1, 0, 0, -1, 1, 1, 1, -1, 2, -1]])
@@ -40,13 +40,19 @@ def scored(ratios: list[float]) -> tuple[Tensor, Tensor]:
     return factual_BT, counterfactual_BT
 
 
+def gains(gain: Gain, ratios: list[float]) -> Tensor:
+    """gain_BK of the dialogue above."""
+    ratio_BT = next_turn_log_ratio(*scored(ratios), TURN_BT, ELIGIBLE_BK, NOT_BK)
+    return gain(ratio_BT, TURN_BT, 3)
+
+
 @pytest.mark.parametrize(
     ("gain", "expected"),
     # k3: e^-.4 − 1 + .4 = .07032; e^.1 − 1 − .1 = .00517; e^-.6 − 1 + .6 = .14881; mean .0748
-    [(gain_mean, 0.3), (gain_sum, 0.9), (gain_k3, 0.0748)],
+    [(gain_mean, 0.3), (next_turn_sum, 0.9), (gain_k3, 0.0748)],
 )
 def test_gains_by_hand(gain: Gain, expected: float) -> None:
-    gain_BK = gain(*scored([0.4, -0.1, 0.6]), TURN_BT, ELIGIBLE_BK, NOT_BK)
+    gain_BK = gains(gain, [0.4, -0.1, 0.6])
     assert gain_BK.shape == (1, 3)
     assert gain_BK[0].tolist() == pytest.approx([expected, 0.0, 0.0], abs=5e-5)
 
@@ -119,7 +125,10 @@ def test_the_expected_gain_is_the_information_plus_how_odd_the_placeholder_looks
         factual_BT[:, 1] = policy_OA.log().flatten()
         counterfactual_BT[:, 1] = q_A.log().repeat(5)
         never_BK = torch.zeros_like(eligible_BK)
-        gain_BK = gain_sum(factual_BT, counterfactual_BT, turn_BT, eligible_BK, never_BK)
+        ratio_BT = next_turn_log_ratio(
+            factual_BT, counterfactual_BT, turn_BT, eligible_BK, never_BK
+        )
+        gain_BK = next_turn_sum(ratio_BT, turn_BT, 2)
         return (joint_OA.flatten() * gain_BK[:, 0]).sum()
 
     surplus = (marginal_A * (marginal_A / placeholder_A).log()).sum()
@@ -143,11 +152,10 @@ def test_fanos_inequality_bounds_the_expected_gain_from_below() -> None:
 def test_a_placeholder_equal_to_the_feedback_gains_exactly_nothing(gain: Gain) -> None:
     factual_BT, _ = scored([0.0, 0.0, 0.0])
     unscored_BT = torch.full_like(factual_BT, NAN)
-    shortcut_BK = gain(factual_BT, unscored_BT, TURN_BT, ELIGIBLE_BK, ELIGIBLE_BK)
-    assert shortcut_BK.tolist() == [[0.0, 0.0, 0.0]]
+    nothing_BT = next_turn_log_ratio(factual_BT, unscored_BT, TURN_BT, ELIGIBLE_BK, ELIGIBLE_BK)
+    assert gain(nothing_BT, TURN_BT, 3).tolist() == [[0.0, 0.0, 0.0]]
     # Without the shortcut the branch was scored, in another order of additions.
-    noise_BT = factual_BT + 1e-13
-    assert gain(factual_BT, noise_BT, TURN_BT, ELIGIBLE_BK, NOT_BK).abs().max() <= 1e-12
+    assert gains(gain, [-1e-13] * 3).abs().max() <= 1e-12
 
 
 def test_a_divergence_that_was_not_asked_for_is_exactly_zero() -> None:
@@ -161,8 +169,9 @@ def test_a_turn_of_which_a_tool_result_splits_the_next_counts_every_token() -> N
     factual_BT, counterfactual_BT = tensor([[0.0, 9, -1, 9, -2]]), tensor([[0.0, 7, -2, 8, -5]])
     eligible_BK = tensor([[True, False]])
     never_BK = torch.zeros_like(eligible_BK)
-    gain_BK = gain_sum(factual_BT, counterfactual_BT, turn_BT, eligible_BK, never_BK)
-    assert gain_BK.tolist() == [[4.0, 0.0]]  # 1 + 3; what the user wrote does not count
+    ratio_BT = next_turn_log_ratio(factual_BT, counterfactual_BT, turn_BT, eligible_BK, never_BK)
+    # 1 + 3; what the user wrote does not count
+    assert next_turn_sum(ratio_BT, turn_BT, 2).tolist() == [[4.0, 0.0]]
 
 
 def test_sums_for_the_records_stand_at_the_credited_turn() -> None:
@@ -175,11 +184,10 @@ def test_sums_for_the_records_stand_at_the_credited_turn() -> None:
 
 
 def test_k3_clamps_inside_the_exponential_only_and_counts() -> None:
-    arguments = (*scored([30.0, -30.0, 0.0]), TURN_BT, ELIGIBLE_BK, NOT_BK)
     expected = (math.exp(-20) - 1 + 30 + math.exp(20) - 1 - 30) / 3
-    assert gain_k3(*arguments)[0, 0].item() == pytest.approx(expected)
-    assert clamped_tokens(*arguments) == 2
-    assert clamped_tokens(*scored([20.0, -20.0, 0.0]), TURN_BT, ELIGIBLE_BK, NOT_BK) == 0
+    assert gains(gain_k3, [30.0, -30.0, 0.0])[0, 0].item() == pytest.approx(expected)
+    assert clamped_tokens(tensor([[30.0, -30.0, 0.0]])) == 2
+    assert clamped_tokens(tensor([[20.0, -20.0, 0.0]])) == 0
 
 
 ratios = st.lists(st.floats(-5, 5), min_size=3, max_size=3)
@@ -188,9 +196,8 @@ ratios = st.lists(st.floats(-5, 5), min_size=3, max_size=3)
 @settings(deadline=None, max_examples=50)
 @given(ratios=ratios)
 def test_k3_is_never_negative_and_mean_is_sum_over_length(ratios: list[float]) -> None:
-    arguments = (*scored(ratios), TURN_BT, ELIGIBLE_BK, NOT_BK)
-    assert gain_k3(*arguments).min() >= -1e-12
-    assert_close(3 * gain_mean(*arguments), gain_sum(*arguments))
+    assert gains(gain_k3, ratios).min() >= -1e-12
+    assert_close(3 * gains(gain_mean, ratios), gains(next_turn_sum, ratios))
 
 
 @settings(deadline=None, max_examples=30)
@@ -199,22 +206,19 @@ def test_padding_and_what_stands_elsewhere_change_nothing(
     ratios: list[float], left: int, right: int, data: st.DataObject
 ) -> None:
     gain = data.draw(st.sampled_from(GAINS))
-    there_BK = gain(*scored(ratios), TURN_BT, ELIGIBLE_BK, NOT_BK)
     padded = [torch.nn.functional.pad(x_BT, (left, right), value=NAN) for x_BT in scored(ratios)]
     turn_BT = torch.nn.functional.pad(TURN_BT, (left, right), value=-1)
-    assert_close(gain(padded[0], padded[1], turn_BT, ELIGIBLE_BK, NOT_BK), there_BK)
+    ratio_BT = next_turn_log_ratio(padded[0], padded[1], turn_BT, ELIGIBLE_BK, NOT_BK)
+    assert_close(gain(ratio_BT, turn_BT, 3), gains(gain, ratios))
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
-@pytest.mark.parametrize("gain", [*GAINS, clamped_tokens])
-def test_a_failed_score_names_dialogue_and_turn(
-    gain: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], object], bad: float
-) -> None:
+def test_a_failed_score_names_dialogue_and_turn(bad: float) -> None:
     good, broken = scored([0.1, 0.2, 0.3]), scored([0.1, bad, 0.3])
     factual_BT, counterfactual_BT = (torch.cat(pair) for pair in zip(good, broken, strict=True))
     arrays = [x_BK.expand(2, -1) for x_BK in (TURN_BT, ELIGIBLE_BK, NOT_BK)]
     with pytest.raises(LogProbError, match="dialogue 1, turn 0.*finite"):
-        gain(factual_BT, counterfactual_BT, arrays[0], arrays[1], arrays[2])
+        next_turn_log_ratio(factual_BT, counterfactual_BT, arrays[0], arrays[1], arrays[2])
 
 
 def test_a_missing_branch_of_a_full_divergence_is_no_zero() -> None:
@@ -248,12 +252,12 @@ def test_a_turn_without_a_next_one_is_not_eligible(turn_BT: Tensor) -> None:
     eligible_BK = tensor([[int(turn_BT[0, 1]) == 0, False, int(turn_BT[0, 1]) == 1]])
     x_BT = torch.zeros(1, 3)
     with pytest.raises(ShapeError, match=r"dialogue 0, turn [02].*not eligible"):
-        gain_mean(x_BT, x_BT, turn_BT, eligible_BK, torch.zeros_like(eligible_BK))
+        next_turn_log_ratio(x_BT, x_BT, turn_BT, eligible_BK, torch.zeros_like(eligible_BK))
 
 
 def test_arrays_of_other_shapes_are_refused() -> None:
     x_BT = torch.zeros(1, 9)
     with pytest.raises(ShapeError, match="x_BT"):
-        gain_sum(x_BT, x_BT, TURN_BT, ELIGIBLE_BK, NOT_BK)
+        next_turn_log_ratio(x_BT, x_BT, TURN_BT, ELIGIBLE_BK, NOT_BK)
     with pytest.raises(ShapeError, match="logp_counterfactual_BT"):
-        gain_sum(x_BT, torch.zeros(1, 1), TURN_BT, ELIGIBLE_BK, NOT_BK)
+        next_turn_log_ratio(x_BT, torch.zeros(1, 1), TURN_BT, ELIGIBLE_BK, NOT_BK)

@@ -12,7 +12,7 @@ function `is_eligible_BK` (bool) are the turns whose gain is asked for, never a 
 `is_identical_BK` (bool) those whose placeholder has the ids of the feedback itself: no branch was
 scored there and the gain is exactly 0. Gains are in nats, 0 where not eligible.
 
-What the number means (for `gain_sum`): E[Σ ℓ_i] = KL(π(·|h,o) ‖ π(·|h,∅)) ≥ 0, although a single
+What the number means (for the sum): E[Σ ℓ_i] = KL(π(·|h,o) ‖ π(·|h,∅)) ≥ 0, although a single
 gain may be negative. The paper equates the expected gain with I(O_k; A_{k+1} | H_k); by Fano's
 inequality, with m equally likely hidden intents and error at most δ, E[Σ_k gain_k] ≥ log m − h(δ) −
 δ·log(m − 1), h the binary entropy. Caveats:
@@ -38,10 +38,28 @@ from turnwise.errors import LogProbError, ShapeError
 MAX_LOG_RATIO = 20.0  # exp(20) is 5e8: a token that unlikely decides the whole turn
 
 
+def next_turn_log_ratio(
+    logp_factual_BT: Tensor,
+    logp_counterfactual_BT: Tensor,
+    turn_of_token_BT: Tensor,
+    is_eligible_BK: Tensor,
+    is_identical_BK: Tensor,
+) -> Tensor:
+    """ℓ_BT at the tokens of the turns after eligible ones, 0 elsewhere: what gains are made of.
+
+    Raises LogProbError, with dialogue and turn, for a log-probability that is not finite where an
+    eligible turn is scored; ShapeError if shapes differ or the turn after an eligible one is empty.
+    """
+    check_same_shape(logp_factual_BT=logp_factual_BT, logp_counterfactual_BT=logp_counterfactual_BT)
+    ratio_BT = logp_factual_BT - logp_counterfactual_BT
+    return _scored(ratio_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK, "log-ratio")
+
+
 def next_turn_sum(x_BT: Tensor, turn_of_token_BT: Tensor, num_turns: int) -> Tensor:
     """Sum over the tokens of turn k + 1, in column k: what turn k is credited with.
 
-    num_turns: K. Returns BK; 0 in the last column and for an empty turn.
+    Of ℓ it is the gain Σ_i ℓ_i: unbiased for the divergence of whole turns, grows with their
+    length. num_turns: K. Returns BK; 0 in the last column and for an empty turn.
     """
     return _one_turn_earlier(turn_sum(x_BT, turn_of_token_BT, num_turns))
 
@@ -52,78 +70,30 @@ def per_next_token(gain_BK: Tensor, turn_of_token_BT: Tensor) -> Tensor:
     return gain_BK / length_BK.clamp(min=1)
 
 
-def gain_sum(
-    logp_factual_BT: Tensor,
-    logp_counterfactual_BT: Tensor,
-    turn_of_token_BT: Tensor,
-    is_eligible_BK: Tensor,
-    is_identical_BK: Tensor,
-) -> Tensor:
-    """gain_k = Σ_i ℓ_i: unbiased for the divergence of whole turns, grows with their length.
-
-    Arrays: see the module. Returns gain_BK, nats.
-    Raises LogProbError, with dialogue and turn, for a log-probability that is not finite where an
-    eligible turn is scored; ShapeError if shapes differ or the turn after an eligible one is empty.
-    """
-    ratio_BT = _log_ratio(
-        logp_factual_BT, logp_counterfactual_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK
-    )
-    return next_turn_sum(ratio_BT, turn_of_token_BT, is_eligible_BK.shape[1])
-
-
-def gain_mean(
-    logp_factual_BT: Tensor,
-    logp_counterfactual_BT: Tensor,
-    turn_of_token_BT: Tensor,
-    is_eligible_BK: Tensor,
-    is_identical_BK: Tensor,
-) -> Tensor:
+def gain_mean(ratio_BT: Tensor, turn_of_token_BT: Tensor, num_turns: int) -> Tensor:
     """gain_k = (1/L) Σ_i ℓ_i: a rate per token, of any sign, never clipped.
 
-    Arrays, result and errors as in `gain_sum`. Source: arXiv:2603.00656, eq. of r^info.
+    ratio_BT: ℓ, from `next_turn_log_ratio`. num_turns: K. Returns gain_BK, nats per token.
+    Source: arXiv:2603.00656, eq. of r^info.
     """
-    sum_BK = gain_sum(
-        logp_factual_BT, logp_counterfactual_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK
-    )
+    sum_BK = next_turn_sum(ratio_BT, turn_of_token_BT, num_turns)
     return per_next_token(sum_BK, turn_of_token_BT)
 
 
-def gain_k3(
-    logp_factual_BT: Tensor,
-    logp_counterfactual_BT: Tensor,
-    turn_of_token_BT: Tensor,
-    is_eligible_BK: Tensor,
-    is_identical_BK: Tensor,
-) -> Tensor:
+def gain_k3(ratio_BT: Tensor, turn_of_token_BT: Tensor, num_turns: int) -> Tensor:
     """gain_k = (1/L) Σ_i (e^(−ℓ_i) − 1 + ℓ_i): never negative.
 
     Inside the exponential ℓ is clamped to [−20, 20]; `clamped_tokens` counts where that acts.
-    Arrays, result and errors as in `gain_sum`.
+    Arrays and result as in `gain_mean`.
     Source: the estimator is J. Schulman, "Approximating KL divergence", 2020.
     """
-    ratio_BT = _log_ratio(
-        logp_factual_BT, logp_counterfactual_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK
-    )
     # expm1 keeps the value from turning into rounding noise where both contexts agree.
     k3_BT = (-ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)).expm1() + ratio_BT
-    sum_BK = next_turn_sum(k3_BT, turn_of_token_BT, is_eligible_BK.shape[1])
-    return per_next_token(sum_BK, turn_of_token_BT)
+    return gain_mean(k3_BT, turn_of_token_BT, num_turns)
 
 
-def clamped_tokens(
-    logp_factual_BT: Tensor,
-    logp_counterfactual_BT: Tensor,
-    turn_of_token_BT: Tensor,
-    is_eligible_BK: Tensor,
-    is_identical_BK: Tensor,
-) -> int:
-    """Number of scored tokens whose |ℓ| is above 20, where `gain_k3` clamps.
-
-    Arrays and errors as in `gain_sum`.
-    """
-    ratio_BT = _log_ratio(
-        logp_factual_BT, logp_counterfactual_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK
-    )
+def clamped_tokens(ratio_BT: Tensor) -> int:
+    """Number of scored tokens whose |ℓ| is above 20, where `gain_k3` clamps."""
     return int((ratio_BT.abs() > MAX_LOG_RATIO).sum().item())
 
 
@@ -133,12 +103,10 @@ def gain_full_kl(
     """gain_k = (1/L) Σ_i Σ_v p_i(v)·(log p_i(v) − log q_i(v)): never negative, lowest variance.
 
     kl_BT: nats, the divergence of the next-token distribution after the real feedback from the one
-    after the placeholder, at the token it predicts. Other arrays, result and errors as in
-    `gain_sum`.
+    after the placeholder, at the token it predicts. Errors as in `next_turn_log_ratio`.
     """
     kept_BT = _scored(kl_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK, "divergence")
-    sum_BK = next_turn_sum(kept_BT, turn_of_token_BT, is_eligible_BK.shape[1])
-    return per_next_token(sum_BK, turn_of_token_BT)
+    return gain_mean(kept_BT, turn_of_token_BT, is_eligible_BK.shape[1])
 
 
 def gain_marginal(
@@ -177,19 +145,6 @@ def gain_marginal(
     number_BK = used_BKM.sum(dim=2).clamp(min=1).to(logp_factual_BK.dtype)
     logp_mixture_BK = entered_BKM.logsumexp(dim=2) - number_BK.log()
     return torch.where(is_eligible_BK, logp_factual_BK - logp_mixture_BK, 0.0)
-
-
-def _log_ratio(
-    logp_factual_BT: Tensor,
-    logp_counterfactual_BT: Tensor,
-    turn_of_token_BT: Tensor,
-    is_eligible_BK: Tensor,
-    is_identical_BK: Tensor,
-) -> Tensor:
-    """ℓ_BT, 0 where nothing is scored."""
-    check_same_shape(logp_factual_BT=logp_factual_BT, logp_counterfactual_BT=logp_counterfactual_BT)
-    ratio_BT = logp_factual_BT - logp_counterfactual_BT
-    return _scored(ratio_BT, turn_of_token_BT, is_eligible_BK, is_identical_BK, "log-ratio")
 
 
 def _scored(

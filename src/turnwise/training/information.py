@@ -20,7 +20,7 @@ from turnwise.credit import (
     gain_k3,
     gain_marginal,
     gain_mean,
-    gain_sum,
+    next_turn_log_ratio,
     next_turn_sum,
     per_next_token,
 )
@@ -40,7 +40,7 @@ from turnwise.training.config import InfoConfig
 from turnwise.training.evidence import Evidence, InfoScores, group_index
 from turnwise.training.gating import gate
 
-_OF_LOG_RATIOS = {"mean": gain_mean, "sum": gain_sum, "k3": gain_k3}
+_OF_LOG_RATIOS = {"mean": gain_mean, "sum": next_turn_sum, "k3": gain_k3}
 _OWN_ROW = 1  # tokens of a row: a dialogue has its own, and a pass takes rows of similar length
 _SHARED_ROW = 16_384  # tokens of a row that siblings share
 
@@ -106,9 +106,9 @@ def score_information(
         kl_N = scorer.divergence(packed.batch, *packed.pairs(), temperature=temperature)
         gain_BK = gain_full_kl(packed.at_targets(kl_N), turn_BT, *eligible)
     else:
-        scored = (factual_BT, counterfactual_BT, turn_BT, *eligible)
-        gain_BK = _OF_LOG_RATIOS[info.score](*scored)
-        clamped = clamped_tokens(*scored) if info.score == "k3" else None
+        ratio_BT = next_turn_log_ratio(factual_BT, counterfactual_BT, turn_BT, *eligible)
+        gain_BK = _OF_LOG_RATIOS[info.score](ratio_BT, turn_BT, K)
+        clamped = clamped_tokens(ratio_BT) if info.score == "k3" else None
     behaviour_BT = torch.where(batch.written_BT, factual_BT, 0.0)
     check_finite(behaviour_BT, "policy")
     scores = InfoScores(
