@@ -23,13 +23,12 @@ from turnwise.advantages import (
     magnitude_cap,
     nonzero_turns,
     raw_or_standardised,
-    standardise_outcomes,
     standardise_tokens_div_len,
     standardise_turns,
     sum_with_last_max,
     variance_gate,
 )
-from turnwise.errors import ConfigError, EmptyStepError, GroupError
+from turnwise.errors import ConfigError, EmptyStepError
 
 NAN = math.nan
 Centring = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -87,7 +86,7 @@ def test_statistics_over_turns_and_over_tokens_by_hand(
 
 
 def test_a_whole_group_by_default() -> None:
-    external_B = standardise_outcomes(OUTCOME_B, GROUP_B)
+    external_B = raw_or_standardised(OUTCOME_B, GROUP_B)
     assert external_B.tolist() == pytest.approx([1.1547, -0.5773, -0.5773], abs=1e-4)
     gate_B = variance_gate(OUTCOME_B, GROUP_B, temperature=0.5)
     assert gate_B.tolist() == pytest.approx([0.2396] * 3, abs=1e-4)
@@ -120,7 +119,7 @@ def test_a_whole_group_as_the_public_code_counts() -> None:
 
 
 def test_with_equal_outcomes_the_information_term_alone_trains() -> None:
-    external_B = standardise_outcomes(torch.zeros(3), GROUP_B)
+    external_B = raw_or_standardised(torch.zeros(3), GROUP_B)
     gate_B = variance_gate(torch.zeros(3), GROUP_B, temperature=0.5)
     assert external_B.tolist() == [0.0, 0.0, 0.0]
     assert gate_B.tolist() == [0.5, 0.5, 0.5]
@@ -135,7 +134,7 @@ def test_with_equal_outcomes_the_information_term_alone_trains() -> None:
 
 
 def test_equal_outcomes_that_floats_cannot_hold_give_exactly_zero() -> None:
-    assert not standardise_outcomes(torch.full((7,), 0.3), torch.zeros(7).long()).any()
+    assert not raw_or_standardised(torch.full((7,), 0.3), torch.zeros(7).long()).any()
 
 
 @pytest.mark.parametrize(
@@ -297,10 +296,8 @@ def test_turns_that_are_not_valid_get_the_external_advantage_alone(
     )
 
 
-def test_a_group_of_one_is_refused_or_keeps_its_outcome() -> None:
+def test_a_dialogue_alone_in_its_group_keeps_its_outcome() -> None:
     outcome_B, group_B = tensor([0.7, 0.0, 1.0]), tensor([3, 9, 9])
-    with pytest.raises(GroupError, match="2 or more usable dialogues.*1 groups of one"):
-        standardise_outcomes(outcome_B, group_B)
     half = 0.5 / (math.sqrt(0.5) + 1e-6)
     assert_close(raw_or_standardised(outcome_B, group_B), tensor([0.7, -half, half]))
     assert variance_gate(outcome_B, group_B, temperature=0.5)[0].item() == 0.5

@@ -11,14 +11,12 @@ from turnwise.advantages.baselines import (
     turn_index_reward_centring,
 )
 from turnwise.advantages.calibration import JudgedTurns, TurnCalibration, fit_turn_calibration
-from turnwise.advantages.gae import gae_over_tokens, gae_over_turns, generalised_advantages
+from turnwise.advantages.gae import gae_over_tokens, gae_over_turns
 from turnwise.advantages.groups import (
-    check_group_size,
     group_centred,
     group_standardise,
     group_std,
     group_sum,
-    groups_without_siblings,
     has_siblings,
     leave_one_out,
     mean_of_others,
@@ -43,7 +41,6 @@ from turnwise.advantages.information import (
     magnitude_cap,
     nonzero_turns,
     raw_or_standardised,
-    standardise_outcomes,
     standardise_tokens_div_len,
     standardise_turns,
     sum_with_last_max,
@@ -74,7 +71,6 @@ __all__ = [
     "calibration_gap",
     "centre_turn_index",
     "centre_turns",
-    "check_group_size",
     "decayed_twice",
     "decayed_weight",
     "first_return",
@@ -83,13 +79,11 @@ __all__ = [
     "gae_over_tokens",
     "gae_over_turns",
     "gain_moments",
-    "generalised_advantages",
     "group_centred",
     "group_offset_values",
     "group_standardise",
     "group_std",
     "group_sum",
-    "groups_without_siblings",
     "groups_without_spread",
     "has_siblings",
     "implicit_value_advantages",
@@ -114,7 +108,6 @@ __all__ = [
     "same_for_all_turns",
     "scale_by_rms",
     "scale_turns_by_rms",
-    "standardise_outcomes",
     "standardise_tokens_div_len",
     "standardise_turns",
     "standardised_returns",

@@ -8,18 +8,8 @@ import torch
 from torch import Tensor
 
 from turnwise.advantages.ranges import check_not_negative
-from turnwise.errors import GroupError
 
 STD_FLOOR = 1e-4  # outcome units: below it a group is without signal
-
-
-def check_group_size(num_siblings: int, *, estimator: str) -> None:
-    """Raises GroupError if a planned group is too small for an estimator that compares siblings."""
-    if num_siblings < 2:
-        raise GroupError(
-            f"estimator {estimator} needs 2 or more siblings of each problem, got {num_siblings}; "
-            "sample more, or use a learned baseline (ppo, or implicit-value with a global offset)"
-        )
 
 
 def group_sum(x: Tensor, group_of_dialogue_B: Tensor) -> Tensor:
@@ -37,12 +27,6 @@ def num_siblings(group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
 def has_siblings(group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:
     """True where a dialogue is valid and there is another valid one to compare it with."""
     return is_valid_B & (num_siblings(group_of_dialogue_B, is_valid_B) >= 2)
-
-
-def groups_without_siblings(group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> int:
-    """Number of groups with fewer than two valid dialogues: their advantages are 0."""
-    is_alone_B = num_siblings(group_of_dialogue_B, is_valid_B) < 2
-    return len(torch.unique(group_of_dialogue_B[is_alone_B]))
 
 
 def mean_of_others(x_B: Tensor, group_of_dialogue_B: Tensor, is_valid_B: Tensor) -> Tensor:

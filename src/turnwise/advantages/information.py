@@ -20,36 +20,20 @@ from turnwise.advantages.groups import (
     group_centred,
     group_std,
     group_sum,
-    groups_without_siblings,
     num_siblings,
 )
 from turnwise.advantages.ranges import check_not_negative, check_positive
 from turnwise.arrays import check_same_shape, last_turn, spread_to_tokens
-from turnwise.errors import EmptyStepError, GroupError
+from turnwise.errors import EmptyStepError
 
 EPSILON = 1e-6
-
-
-def standardise_outcomes(outcome_B: Tensor, group_of_dialogue_B: Tensor) -> Tensor:
-    """Equation (2): each dialogue's outcome over its group's mean, in standard deviations.
-
-    outcome_B: R, task units. Returns B; every group sums to zero, equal outcomes give exactly 0.
-    Raises GroupError for a group of one: there is nobody to compare with.
-    Unlike `group_standardise` there is no floor but ε.
-    """
-    is_usable_B = torch.ones_like(group_of_dialogue_B, dtype=torch.bool)
-    num_alone = groups_without_siblings(group_of_dialogue_B, is_usable_B)
-    if num_alone:
-        raise GroupError(
-            f"expected 2 or more usable dialogues in every group, found {num_alone} groups of one; "
-            "drop such groups and count them, or sample more siblings"
-        )
-    return raw_or_standardised(outcome_B, group_of_dialogue_B)
 
 
 def raw_or_standardised(outcome_B: Tensor, group_of_dialogue_B: Tensor) -> Tensor:
     """Equation (2), but a dialogue without siblings keeps its outcome: A_ext = R.
 
+    outcome_B: R, task units. Returns B; a group of two or more sums to zero, equal outcomes give
+    exactly 0. Unlike `group_standardise` there is no floor but ε.
     Source: the public code (`group_of_one = "raw"`); a raw outcome is no advantage.
     """
     is_usable_B = torch.ones_like(group_of_dialogue_B, dtype=torch.bool)

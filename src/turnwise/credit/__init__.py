@@ -6,7 +6,6 @@ No baseline and no model lives here: log-probabilities come in, credit goes out.
 from turnwise.credit.agreement import (
     CreditAgreement,
     Scores,
-    Stability,
     TurnAgreement,
     best_turn_agreement,
     credit_agreement,
@@ -54,7 +53,6 @@ from turnwise.credit.trust import Trust, order_accuracy, sign_accuracy
 __all__ = [
     "CreditAgreement",
     "Scores",
-    "Stability",
     "Trust",
     "TurnAgreement",
     "best_turn_agreement",

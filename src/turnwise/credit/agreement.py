@@ -46,26 +46,16 @@ def kendall_tau_b(x_N: Scores, y_N: Scores) -> float:
     return float(stats.kendalltau(x_N, y_N, variant="b").statistic)
 
 
-@dataclass(frozen=True)
-class Stability:
-    """How alike two scorings order the items of each dialogue."""
-
-    mean: float  # of Spearman's correlation over the counted dialogues; NaN if there is none
-    num_dialogues: int  # counted
-    left_out: int  # fewer than two items, or a scoring that is constant
-
-
-def rank_stability(before_BN: Tensor, after_BN: Tensor, is_item_BN: Tensor) -> Stability:
+def rank_stability(before_BN: Tensor, after_BN: Tensor, is_item_BN: Tensor) -> float:
     """Mean over dialogues of the rank correlation between two scorings of its items.
 
     before_BN, after_BN: read where is_item_BN is True; items are turns (BK) or written tokens (BT).
+    Returns a number in [−1, 1]; NaN if no dialogue is ordered by both.
     Raises ShapeError if shapes differ.
     Source: the stability curves of ITPO, arXiv:2603.23550.
     """
     check_same_shape(before_BN=before_BN, after_BN=after_BN, is_item_BN=is_item_BN)
-    found_B = _of_each_row(before_BN, after_BN, is_item_BN)
-    mean, count = _mean_of_known(found_B)
-    return Stability(mean, count, len(found_B) - count)
+    return _mean_of_known(_of_each_row(before_BN, after_BN, is_item_BN))[0]
 
 
 def _of_each_row(x_BN: Tensor, y_BN: Tensor, is_item_BN: Tensor) -> list[float]:
@@ -123,8 +113,6 @@ class TurnAgreement:
     worst: float
     best_chance: float  # of a turn drawn at random: mean of 1/K where the truth has one best turn
     worst_chance: float
-    num_dialogues: int  # counted
-    left_out: int  # fewer than two turns, a number not finite, or one truth for all turns
 
 
 def best_turn_agreement(score_BK: Tensor, truth_BK: Tensor, is_turn_BK: Tensor) -> TurnAgreement:
@@ -133,7 +121,8 @@ def best_turn_agreement(score_BK: Tensor, truth_BK: Tensor, is_turn_BK: Tensor) 
         agreement = mean over dialogues of |S ∩ T| / |S|,   chance = mean of |T| / K
 
     S, T: the turns with the highest score and truth; both have one member unless there are ties,
-    which a draw among equals decides. Truths closer than 1e-6 are equal.
+    which a draw among equals decides. Truths closer than 1e-6 are equal. A dialogue counts unless
+    it has fewer than two turns, a number that is not finite, or one truth for all its turns.
     Returns numbers in [0, 1]. Law: an increasing function of the scores changes nothing.
     Raises ShapeError if shapes differ.
     """
@@ -144,8 +133,7 @@ def best_turn_agreement(score_BK: Tensor, truth_BK: Tensor, is_turn_BK: Tensor) 
     score_NK, truth_NK, is_turn_NK = (x[counted_B] for x in (score_BK, truth_BK, is_turn_BK))
     best, best_chance = _hits(score_NK, truth_NK, is_turn_NK)
     worst, worst_chance = _hits(-score_NK, -truth_NK, is_turn_NK)
-    num = int(counted_B.sum())
-    return TurnAgreement(best, worst, best_chance, worst_chance, num, len(counted_B) - num)
+    return TurnAgreement(best, worst, best_chance, worst_chance)
 
 
 def _top(x_BK: Tensor, is_turn_BK: Tensor) -> Tensor:

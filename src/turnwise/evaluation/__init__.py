@@ -1,6 +1,5 @@
 """Fixed scenarios played with a fixed policy, and what they say: intervals, pairs, pass^k."""
 
-from turnwise.credit import kendall_tau_b, spearman
 from turnwise.evaluation.evaluate import (
     HELD_OUT,
     Evaluation,
@@ -27,12 +26,10 @@ __all__ = [
     "clustered_bootstrap_mean",
     "comparison",
     "evaluate",
-    "kendall_tau_b",
     "paired_difference",
     "paired_scores",
     "pass_at_k",
     "pass_hat_k",
     "scenario_rows",
-    "spearman",
     "summary",
 ]

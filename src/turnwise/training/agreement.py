@@ -66,8 +66,8 @@ def stability_metrics(
         turn_sum(reward_BT, turn_of_token_BT) for reward_BT in (reward_before_BT, reward_after_BT)
     )
     found = {
-        "prm/stability_turns": rank_stability(before_BK, after_BK, is_turn_BK).mean,
-        "prm/stability_tokens": rank_stability(reward_before_BT, reward_after_BT, written_BT).mean,
+        "prm/stability_turns": rank_stability(before_BK, after_BK, is_turn_BK),
+        "prm/stability_tokens": rank_stability(reward_before_BT, reward_after_BT, written_BT),
     }
     if oracle_BK is not None:
         turns = best_turn_agreement(after_BK, oracle_BK, is_turn_BK)
