@@ -86,7 +86,7 @@ def test_padding_changes_nothing(world: World, max_tokens: int, pad_id: int, ext
         pad(trunks.logp_behaviour_BT, (0, extra)),
         trunks.length_B,
     )
-    packed = pack(wider, branches, max_tokens=max_tokens, group_B=group_B, pad_id=pad_id)
+    packed = pack(wider, branches, max_tokens=max_tokens, group_B=group_B)
     played, of_branches = read(packed)
     assert_close(played[:, : trunks.token_BT.shape[1]], scores(trunks))
     assert not played[:, trunks.token_BT.shape[1] :].any()

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from turnwise.backends.logits import check_temperature, logp_and_entropy
-from turnwise.backends.trees import predictions
 from turnwise.errors import ModelError
 from turnwise.tokens import TurnBatch
 
@@ -122,7 +121,7 @@ class CausalModel:
 
     def states(self, batch: TurnBatch) -> Tensor:
         """Hidden states before each written token, in reading order, N × width."""
-        row_N, _, before_N = (index.to(self.device) for index in predictions(batch))
+        row_N, _, before_N = (index.to(self.device) for index in batch.predictions())
         return self.hidden(batch.token_BT)[row_N, before_N]
 
     def scores(
@@ -140,7 +139,7 @@ class CausalModel:
         Raises ConfigError for a temperature that is not positive.
         """
         check_temperature(temperature)
-        row_N, column_N, before_N = (index.to(self.device) for index in predictions(batch))
+        row_N, column_N, before_N = (index.to(self.device) for index in batch.predictions())
         target_N = batch.token_BT.to(self.device)[row_N, column_N]
         hidden_BTW = read(self, batch) if read else self.hidden(batch.token_BT)
         logp_N, entropy_N = self._score_hidden(

@@ -32,7 +32,6 @@ from turnwise.backends.protocol import (
     Tokenizer,
 )
 from turnwise.backends.storage import load_learner, save_learner
-from turnwise.backends.trees import predictions
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.errors import ConfigError, TokensError
 from turnwise.tokens import TurnBatch
@@ -135,7 +134,7 @@ class FakeLearner(FakeScorer):
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
         self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
-        row_N, _, before_N = predictions(batch)
+        row_N, _, before_N = batch.predictions()
         return self._parameter[batch.token_BT[row_N, before_N]]
 
     def optim_step(self, learning_rate: float) -> StepStats:
@@ -188,7 +187,7 @@ class FakeSampler:
 def table_scores(table_VV: Tensor, batch: TurnBatch, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy of every written token under the table; 0 elsewhere."""
     check_temperature(temperature)
-    row_N, column_N, before_N = predictions(batch)
+    row_N, column_N, before_N = batch.predictions()
     logits_NV = table_VV[batch.token_BT[row_N, before_N]]
     target_N = batch.token_BT[row_N, column_N]
     logp_N, entropy_N = logp_and_entropy(logits_NV, target_N, temperature, with_entropy=True)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from turnwise.backends.protocol import Places
 from turnwise.errors import ShapeError
 from turnwise.tokens import TurnBatch
-from turnwise.tokens.tree import Tree
+from turnwise.tokens.tree import Places, Tree
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,6 @@ def tree_of(batch: TurnBatch) -> Tree:
 def is_token(batch: TurnBatch) -> Tensor:
     """Which columns are before the row's end, B × T."""
     return torch.arange(batch.token_BT.shape[1]) < batch.length_B[:, None]
-
-
-def predictions(batch: TurnBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Row and column of each scored token, and the column after which it is predicted.
-
-    A text's first token, which nothing predicts, is left out.
-    """
-    row_N, column_N = batch.written_BT.nonzero(as_tuple=True)
-    before_N = column_N - 1 if batch.tree is None else batch.tree.parent_BT[row_N, column_N]
-    kept_N = before_N >= 0
-    return row_N[kept_N], column_N[kept_N], before_N[kept_N]
 
 
 def depth(tree: Tree) -> Tensor:

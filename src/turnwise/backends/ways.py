@@ -127,7 +127,7 @@ class TreeReader:
         """How to read this batch, counted nowhere yet."""
         if batch.tree is None:
             return Reading(None, batch, None, None, None)
-        batch = moved(batch, torch.device("cpu"))
+        batch = batch.to(torch.device("cpu"))
         trees = trees_apart(batch)
         way: Way = "separate"
         if not are_texts(trees.batch):
@@ -144,14 +144,14 @@ class TreeReader:
         return Reading(way, cut.batch, self._reads[way], cut, self._attention(way))
 
     def masked(self, causal: CausalModel, batch: TurnBatch) -> Tensor:
-        tree = on_device(tree_of(batch), causal)
+        tree = tree_of(batch).to(causal.device)
         column_BT = torch.arange(batch.token_BT.shape[1], device=causal.device)[None]
         column_BT = column_BT.expand(batch.token_BT.shape)
         mask = self._dense(causal, tree, column_BT, column_BT)
         return causal.hidden(batch.token_BT, attention_mask=mask, position_ids=tree.position_BT)
 
     def flexible(self, causal: CausalModel, batch: TurnBatch) -> Tensor:
-        tree = on_device(tree_of(batch), causal)
+        tree = tree_of(batch).to(causal.device)
         mask = mask_argument(self._windows, lambda window: block_mask(tree, window=window))
         return causal.hidden(batch.token_BT, attention_mask=mask, position_ids=tree.position_BT)
 
@@ -171,7 +171,7 @@ class TreeReader:
         """The longest text of each row, then the rest of the row over its keys and values."""
         B, T = batch.token_BT.shape
         first_BL, rest_BN = longest_texts(batch)
-        tree, token_BT = widened(on_device(tree_of(batch), causal), batch.token_BT)
+        tree, token_BT = widened(tree_of(batch).to(causal.device), batch.token_BT)
         first_BL, rest_BN = first_BL.to(causal.device), rest_BN.to(causal.device)
         cache = DynamicCache()  # without the config: windowed layers keep everything too
         out = None
@@ -309,24 +309,6 @@ def widened(tree: Tree, token_BT: Tensor) -> tuple[Tree, Tensor]:
         parent_BT=pad(tree.parent_BT, (0, 1), value=-1),
     )
     return wider, pad(token_BT, (0, 1))
-
-
-def on_device(tree: Tree, causal: CausalModel) -> Tree:
-    """The tree where the model is."""
-    return Tree(*(x.to(causal.device) for x in (tree.position_BT, tree.end_BT, tree.parent_BT)))
-
-
-def moved(batch: TurnBatch, device: torch.device) -> TurnBatch:
-    """The same rows on another device."""
-    tree = batch.tree
-    return TurnBatch(
-        token_BT=batch.token_BT.to(device),
-        turn_of_token_BT=batch.turn_of_token_BT.to(device),
-        logp_behaviour_BT=batch.logp_behaviour_BT.to(device),
-        length_B=batch.length_B.to(device),
-        tree=tree
-        and Tree(*(x.to(device) for x in (tree.position_BT, tree.end_BT, tree.parent_BT))),
-    )
 
 
 def probe_tree(vocab_size: int) -> TurnBatch:

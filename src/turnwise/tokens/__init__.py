@@ -1,7 +1,7 @@
 """Text to ids and back, who wrote which token in which turn, and the batch."""
 
 from turnwise.tokens.batch import TurnBatch, microbatches, turn_batch
-from turnwise.tokens.branches import Branch, Packed, pack, separate
+from turnwise.tokens.branches import Packed, pack, separate
 from turnwise.tokens.chat import (
     ChatFormat,
     ChatTokenizer,
@@ -19,7 +19,7 @@ from turnwise.tokens.counterfactuals import (
     with_markup,
 )
 from turnwise.tokens.eligibility import Bodies, Refusal
-from turnwise.tokens.tree import Tree
+from turnwise.tokens.tree import Branch, Tree
 
 __all__ = [
     "Bodies",

@@ -49,6 +49,22 @@ class TurnBatch:
     def num_written(self) -> int:
         return int(self.written_BT.sum().item())
 
+    def predictions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row and column of each scored token, and the column after which it is predicted.
+
+        A text's first token, which nothing predicts, is left out.
+        """
+        row_N, column_N = self.written_BT.nonzero(as_tuple=True)
+        before_N = column_N - 1 if self.tree is None else self.tree.parent_BT[row_N, column_N]
+        kept_N = before_N >= 0
+        return row_N[kept_N], column_N[kept_N], before_N[kept_N]
+
+    def to(self, device: torch.device) -> "TurnBatch":
+        """The same rows on another device."""
+        names = [f.name for f in fields(self) if f.name != "tree"]
+        arrays = {name: getattr(self, name).to(device) for name in names}
+        return TurnBatch(**arrays, tree=None if self.tree is None else self.tree.to(device))
+
     def rows(self, index: Sequence[int] | Tensor) -> "TurnBatch":
         """The dialogues at `index`, with padding no longer than they need."""
         index_B = torch.as_tensor(index, dtype=torch.int64)

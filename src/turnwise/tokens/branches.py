@@ -20,23 +20,7 @@ from turnwise.conversation.trajectory import Span
 from turnwise.errors import TokensError
 from turnwise.tokens.batch import TurnBatch
 from turnwise.tokens.layout import Pool, Segment, rows_of
-
-Places = tuple[Tensor, Tensor]  # row_N and column_N, int64
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A text that goes on from a boundary of a dialogue, beside what was said there."""
-
-    dialogue: int  # row of its trunk
-    fork: int  # >= 1: it sees the trunk's columns before this one; nested: its parent's fork
-    token_ids: tuple[int, ...]  # at least one
-    position_ids: tuple[int, ...]  # where the model is told they stand
-    scored: Span  # of these tokens, stop exclusive; may be empty
-    kind: str  # "counterfactual", "verdict", "candidate", ...
-    turn: int  # >= 0: the turn it is about
-    parent: int | None = None  # earlier branch of the same list at whose end this one begins
-    target: Span | None = None  # trunk columns that hold the scored tokens as they were played
+from turnwise.tokens.tree import Branch, Places
 
 
 @dataclass(frozen=True)
@@ -103,7 +87,6 @@ def pack(
     *,
     max_tokens: int,
     group_B: Tensor | None = None,
-    pad_id: int = 0,
 ) -> Packed:
     """Trunks and branches as trees, each token once: depth first, branches before what follows.
 
@@ -115,7 +98,6 @@ def pack(
     row's length).
     group_B: siblings have equal numbers; what those in one row have in common before the first
     written token is there once. None: nothing is shared.
-    pad_id: fills the right; its value never matters.
     Raises TokensError naming a branch that does not fit its trunk or the other branches.
     """
     texts = _Texts(trunks, branches)
@@ -124,7 +106,7 @@ def pack(
     for row, members in enumerate(_balanced([unit.length for unit in units], max_tokens)):
         for u in members:
             _add_tree(segments, texts, row, units[u])
-    batch, place_P = rows_of(segments, texts.pool, pad_id)
+    batch, place_P = rows_of(segments, texts.pool)
     for unit in units:
         first = unit.dialogues[0] * texts.width
         for b in unit.dialogues[1:]:  # their copy of the opening is in no row
@@ -133,7 +115,7 @@ def pack(
     return _packed(texts, batch, place_P)
 
 
-def separate(trunks: TurnBatch, branches: Sequence[Branch], *, pad_id: int = 0) -> Packed:
+def separate(trunks: TurnBatch, branches: Sequence[Branch]) -> Packed:
     """Every context as a row of its own: what each trunk, then each branch with scored tokens sees.
 
     What `pack` must agree with, and the way of models that read no trees: the batch has a tree only
@@ -158,7 +140,7 @@ def separate(trunks: TurnBatch, branches: Sequence[Branch], *, pad_id: int = 0) 
             segments.append(Segment(row, texts.first[j], size, tip, is_scored=i == j))
             tip += 1
         row += 1
-    batch, place_P = rows_of(segments, texts.pool, pad_id)
+    batch, place_P = rows_of(segments, texts.pool)
     return _packed(texts, batch, place_P)
 
 

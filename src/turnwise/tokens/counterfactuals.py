@@ -20,7 +20,6 @@ from turnwise.conversation import Trajectory, Turn
 from turnwise.conversation.trajectory import Span
 from turnwise.errors import ConfigError
 from turnwise.tokens.batch import TurnBatch
-from turnwise.tokens.branches import Branch
 from turnwise.tokens.chat import ChatFormat
 from turnwise.tokens.eligibility import (
     Bodies,
@@ -30,6 +29,7 @@ from turnwise.tokens.eligibility import (
     refusals,
     refuse_groups,
 )
+from turnwise.tokens.tree import Branch
 
 Fill = Literal["gap", "compact", "pad_repeat", "drop", "marginal"]
 

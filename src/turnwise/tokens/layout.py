@@ -35,7 +35,7 @@ class Segment(NamedTuple):
     is_scored: bool  # False: only there to be seen
 
 
-def rows_of(segments: Sequence[Segment], pool: Pool, pad_id: int) -> tuple[TurnBatch, Tensor]:
+def rows_of(segments: Sequence[Segment], pool: Pool) -> tuple[TurnBatch, Tensor]:
     """The rows that hold the segments in their order, descendants right after their ancestors.
 
     Returns the batch and place_P: row · S + column of each token of the pool where it is scored or
@@ -64,7 +64,7 @@ def rows_of(segments: Sequence[Segment], pool: Pool, pad_id: int) -> tuple[TurnB
     logp_N = torch.where(scored_N, pool.logp_P[source_N], 0.0)
     own_end_RS = (torch.arange(S) + 1).repeat(len(width_R), 1)
     batch = TurnBatch(
-        token_BT=spread(pool.token_P[source_N], pad_id),
+        token_BT=spread(pool.token_P[source_N], 0),
         turn_of_token_BT=spread(turn_N, -1),
         logp_behaviour_BT=spread(logp_N, 0),
         length_B=torch.tensor(width_R, dtype=torch.int64),

@@ -2,9 +2,28 @@
 
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
+from turnwise.conversation.trajectory import Span
 from turnwise.errors import ShapeError
+
+Places = tuple[Tensor, Tensor]  # row_N and column_N, int64
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A text that goes on from a boundary of a dialogue, beside what was said there."""
+
+    dialogue: int  # row of its trunk
+    fork: int  # >= 1: it sees the trunk's columns before this one; nested: its parent's fork
+    token_ids: tuple[int, ...]  # at least one
+    position_ids: tuple[int, ...]  # where the model is told they stand
+    scored: Span  # of these tokens, stop exclusive; may be empty
+    kind: str  # "counterfactual", "verdict", "candidate", ...
+    turn: int  # >= 0: the turn it is about
+    parent: int | None = None  # earlier branch of the same list at whose end this one begins
+    target: Span | None = None  # trunk columns that hold the scored tokens as they were played
 
 
 @dataclass(frozen=True)
@@ -35,3 +54,7 @@ class Tree:
             end_BT=self.end_BT[index_B, :width],
             parent_BT=self.parent_BT[index_B, :width],
         )
+
+    def to(self, device: torch.device) -> "Tree":
+        """The same on another device."""
+        return Tree(*(getattr(self, f.name).to(device) for f in fields(self)))
