@@ -38,9 +38,10 @@ def ready(overrides: list[str]) -> tuple[Assembly, Learners]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=8, help="of each, after one to warm up")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, key=value")
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     runs = {name: ready([*keys, *given.set]) for name, keys in METHODS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in runs}

@@ -125,7 +125,7 @@ def table(out: Path, figure: Path | None) -> None:
 
 def _figure(success: dict[str, np.ndarray]) -> str:
     """Mean success of three neighbouring steps, with the 95 % interval over seeds, as SVG."""
-    width, height, left, bottom = 640, 320, 48, 36
+    width, height, left, top, bottom = 640, 320, 48, 28, 36
     colours = {"grpo": "#b45309", "infopo": "#1d4ed8"}
     smooth = {
         m: np.apply_along_axis(np.convolve, 1, rows, np.ones(3) / 3, mode="valid")
@@ -133,11 +133,11 @@ def _figure(success: dict[str, np.ndarray]) -> str:
     }
     steps = next(iter(smooth.values())).shape[1]
     bounds = {m: _bounds(rows) for m, rows in smooth.items()}
-    top = max(float(high.max()) for _, high in bounds.values())
+    most = max(float(high.max()) for _, high in bounds.values())
 
     def points(value_S: np.ndarray) -> list[str]:
         x_S = left + np.arange(steps) * (width - left - 8) / (steps - 1)
-        y_S = height - bottom - value_S / top * (height - bottom - 12)
+        y_S = height - bottom - value_S / most * (height - bottom - top)
         return [f"{x:.1f},{y:.1f}" for x, y in zip(x_S, y_S, strict=True)]
 
     parts = [
@@ -145,15 +145,15 @@ def _figure(success: dict[str, np.ndarray]) -> str:
         'font-family="sans-serif" font-size="12"><title>Success in training by step</title>'
         f'<rect width="{width}" height="{height}" fill="white"/>'
         f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">training step</text>'
-        f'<text x="4" y="12">success, mean of 3 steps, 95 % interval over seeds</text>'
+        f'<text x="4" y="14">success, mean of 3 steps, 95 % interval over seeds</text>'
     ]
     for i, share in enumerate((0.0, 0.5, 1.0)):
-        y = height - bottom - share * (height - bottom - 12)
+        y = height - bottom - share * (height - bottom - top)
         step = 2 + round(i * (steps - 1) / 2)
         x = left + i * (width - left - 8) / 2
         parts += [
             f'<line x1="{left}" x2="{width - 8}" y1="{y}" y2="{y}" stroke="#d1d5db"/>',
-            f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{share * top:.2f}</text>',
+            f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{share * most:.2f}</text>',
             f'<text x="{x}" y="{height - bottom + 16}" text-anchor="middle">{step}</text>',
         ]
     for i, (method, rows) in enumerate(smooth.items()):
@@ -163,7 +163,8 @@ def _figure(success: dict[str, np.ndarray]) -> str:
             f'<polygon points="{area}" fill="{colours[method]}" fill-opacity="0.18"/>',
             f'<polyline points="{" ".join(points(rows.mean(axis=0)))}" fill="none" '
             f'stroke="{colours[method]}" stroke-width="2"/>',
-            f'<text x="{left + 12}" y="{34 + 16 * i}" fill="{colours[method]}">{method}</text>',
+            f'<text x="{left + 12}" y="{top + 18 + 16 * i}" fill="{colours[method]}">{method}'
+            "</text>",
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -40,7 +40,7 @@ from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch
 
 # Rows of a scoring pass on a CPU: more of them leave its caches and are slower.
-CPU_ROWS = 16
+CPU_ROWS = 8
 # Below this many parameters a published adapter is folded into a private copy of the weights:
 # the fastest decoding. Above it, or in half precision, a frozen copy of the adapter is kept.
 MERGE_PARAMETERS = 200_000_000
