@@ -1,6 +1,8 @@
 """Metrics of credit say what the arrays say, and leave out what a step cannot know."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torch import tensor
 
 from turnwise.errors import ShapeError
 from turnwise.training.agreement import information_metrics, stability_metrics, truth_agreement
+from turnwise.training.evidence import InfoScores
 
 NAN = float("nan")
 IS_TURN_BK = tensor([[True, True], [True, False], [True, True]])
@@ -96,25 +99,26 @@ def test_rewards_that_are_all_zero_have_no_stability() -> None:
     assert stability_metrics(nothing_BT, BEFORE_BT, TURN_BT, torch.zeros(2, 3)) == {}
 
 
-REFUSAL = [["", "last turn"], ["gate closed", "last turn"], ["", ""]]
-ELIGIBLE_BK = tensor([[True, False], [False, False], [True, True]])
 GAIN_BK = tensor([[0.3, NAN], [NAN, NAN], [-0.1, 0.1]])
 COPIED_BK = tensor([[0.5, 0.0], [0.0, 0.0], [0.25, 0.0]])
+SCORES = InfoScores(
+    gain_BK=GAIN_BK,
+    is_eligible_BK=tensor([[True, False], [False, False], [True, True]]),
+    copied_share_BK=COPIED_BK,
+    logp_factual_BK=GAIN_BK,
+    logp_counterfactual_BK=GAIN_BK,
+    is_scored_B=tensor([True, False, True]),
+    refusal=[["", "last turn"], ["gate closed", "last turn"], ["", ""]],
+    fill=[["gap", ""], ["", ""], ["gap", "gap"]],
+)
 
 
 def of_step(
-    is_eligible_BK: torch.Tensor = ELIGIBLE_BK, share: float | None = 0.25
+    scores: InfoScores = SCORES, share: float | None = 0.25, order: Sequence[int] = (0, 1, 2)
 ) -> dict[str, float]:
-    return information_metrics(
-        GAIN_BK,
-        is_eligible_BK,
-        copied_share_BK=COPIED_BK,
-        refusal=REFUSAL,
-        gate_B=tensor([0.5, 0.2, 0.5]),
-        is_scored_B=tensor([True, False, True]),
-        group_B=tensor([0, 1, 0]),
-        share=share,
-    )
+    index_B = tensor(order)
+    gate_B, group_B = tensor([0.5, 0.2, 0.5])[index_B], tensor([0, 1, 0])[index_B]
+    return information_metrics(scores, gate_B, group_B, share=share, min_std=1e-3)
 
 
 def test_information_by_hand() -> None:
@@ -125,6 +129,7 @@ def test_information_by_hand() -> None:
         "info/gate_mean": pytest.approx(0.35),  # two groups: 0.5 and 0.2
         "info/groups_scored_frac": 0.5,
         "info/share": 0.25,
+        "info/flat_groups": 0.0,  # the group that was not scored does not count
         "info/gain/0": pytest.approx(0.1),
         "info/gain/1": pytest.approx(0.1),
         "info/gain_count/0": 2.0,
@@ -135,8 +140,10 @@ def test_information_by_hand() -> None:
 
 
 def test_a_step_without_gains_has_no_mean_gain() -> None:
-    found = of_step(torch.zeros_like(ELIGIBLE_BK), share=None)
+    nothing = replace(SCORES, is_eligible_BK=torch.zeros_like(SCORES.is_eligible_BK))
+    found = of_step(nothing, share=None)
     assert {name for name in found if name.startswith("info/")} == {
+        "info/flat_groups",
         "info/gate_mean",
         "info/groups_scored_frac",
     }
@@ -145,12 +152,12 @@ def test_a_step_without_gains_has_no_mean_gain() -> None:
 def test_every_metric_is_documented() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "run-folder.md").read_text("utf-8")
     names = {
-        *of_step(),
+        *of_step(replace(SCORES, clamped_tokens=1)),
         *truth_agreement({"{method}": COPIED_BK}, COPIED_BK, COPIED_BK, IS_TURN_BK),
         *stability_metrics(BEFORE_BT, BEFORE_BT, TURN_BT, tensor([[0.0, 0.0, 1.0]] * 2)),
     }
     names = {re.sub(r"/\d+$", "/{k}", re.sub("/refused/.*", "/refused/{reason}", n)) for n in names}
-    assert len(names) == 8 + 1 + 4 + 6
+    assert len(names) == 10 + 1 + 4 + 6
     assert sorted(name for name in names if f"`{name}`" not in page) == []
 
 
@@ -158,14 +165,12 @@ def test_every_metric_is_documented() -> None:
 @settings(deadline=None, max_examples=6)
 def test_the_order_of_dialogues_does_not_matter(order: list[int]) -> None:
     index_B = tensor(order)
-    permuted = information_metrics(
-        GAIN_BK[index_B],
-        ELIGIBLE_BK[index_B],
+    permuted = replace(
+        SCORES,
+        gain_BK=GAIN_BK[index_B],
+        is_eligible_BK=SCORES.is_eligible_BK[index_B],
         copied_share_BK=COPIED_BK[index_B],
-        refusal=[REFUSAL[b] for b in order],
-        gate_B=tensor([0.5, 0.2, 0.5])[index_B],
-        is_scored_B=tensor([True, False, True])[index_B],
-        group_B=tensor([0, 1, 0])[index_B],
-        share=0.25,
+        is_scored_B=SCORES.is_scored_B[index_B],
+        refusal=[SCORES.refusal[b] for b in order],
     )
-    assert permuted == pytest.approx(of_step())
+    assert of_step(permuted, order=order) == pytest.approx(of_step())

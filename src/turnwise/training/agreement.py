@@ -7,13 +7,15 @@ that a curve has a gap there and no invented point.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from turnwise.advantages import gain_moments, groups_without_spread
 from turnwise.arrays import check_same_shape, turn_length, turn_sum
 from turnwise.credit import best_turn_agreement, kendall_tau_b, rank_stability, spearman
+from turnwise.training.evidence import InfoScores
 from turnwise.training.metrics import by_turn
 
 _TRUTH_DIGITS = 6  # exact values come with rounding; beyond these digits they are ties
@@ -81,39 +83,37 @@ def stability_metrics(
 
 
 def information_metrics(
-    gain_BK: Tensor,
-    is_eligible_BK: Tensor,
-    *,
-    copied_share_BK: Tensor,
-    refusal: Sequence[Sequence[str]],
-    gate_B: Tensor,
-    is_scored_B: Tensor,
-    group_B: Tensor,
-    share: float | None,
+    scores: InfoScores, gate_B: Tensor, group_B: Tensor, *, share: float | None, min_std: float
 ) -> dict[str, float]:
     """What information gains did in a step.
 
-    gain_BK: nats; copied_share_BK: in [0, 1]; both are read where is_eligible_BK is True.
-    refusal: of each turn why it has no gain, "" where there is none. gate_B, is_scored_B: the same
-    for all siblings; every group counts once. share: of the advantage, None where it has no size.
+    gate_B: the same for all siblings; every group counts once. share: of the advantage, None where
+    it has no size. min_std: nats; a scored group whose gains spread less is flat.
     Returns info/… and credit/infopo/refused/{reason}; means without an entry where no turn has a
     gain.
     """
+    gain_BK, is_eligible_BK = scores.gain_BK, scores.is_eligible_BK
     gain_N = gain_BK[is_eligible_BK]
-    count_K = is_eligible_BK.sum(dim=0)
+    _, std_B = gain_moments(gain_BK, is_eligible_BK, group_B)
+    of_scored = (std_B[scores.is_scored_B], group_B[scores.is_scored_B])
     found = {
         "info/gain_mean": float(gain_N.mean()),
         "info/negative_frac": float((gain_N < 0).double().mean()),
-        "info/copied_share": float(copied_share_BK[is_eligible_BK].mean()),
+        "info/copied_share": float(scores.copied_share_BK[is_eligible_BK].mean()),
         "info/gate_mean": _over_groups(gate_B, group_B),
-        "info/groups_scored_frac": _over_groups(is_scored_B, group_B),
+        "info/groups_scored_frac": _over_groups(scores.is_scored_B, group_B),
         "info/share": math.nan if share is None else share,
+        "info/flat_groups": float(groups_without_spread(*of_scored, min_std=min_std)),
         **by_turn("info/gain/", gain_BK, is_eligible_BK),
-        **{f"info/gain_count/{k}": float(n) for k, n in enumerate(count_K.tolist()) if n},
     }
-    reasons = Counter(reason for of_turns in refusal for reason in of_turns if reason)
+    for k, count in enumerate(is_eligible_BK.sum(dim=0).tolist()):
+        if count:
+            found[f"info/gain_count/{k}"] = float(count)
+    reasons = Counter(reason for of_turns in scores.refusal for reason in of_turns if reason)
     for reason, count in sorted(reasons.items()):
         found[f"credit/infopo/refused/{reason.replace(' ', '_')}"] = float(count)
+    if scores.clamped_tokens is not None:
+        found["info/clamped_tokens"] = float(scores.clamped_tokens)
     return _known(found)
 
 

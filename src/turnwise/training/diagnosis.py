@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from turnwise.advantages import gain_moments, groups_without_spread, information_share
+from turnwise.advantages import information_share
 from turnwise.conversation import Trajectory
 from turnwise.rollouts import Stage
 from turnwise.tasks.protocol import S
@@ -73,20 +73,6 @@ def _of_information(config: RunConfig, evidence: Evidence) -> dict[str, float]:
         evidence.length_BK,
         weight=weight,
     )
-    found = information_metrics(
-        scores.gain_BK,
-        scores.is_eligible_BK,
-        copied_share_BK=scores.copied_share_BK,
-        refusal=scores.refusal,
-        gate_B=gate_B,
-        is_scored_B=scores.is_scored_B,
-        group_B=evidence.group_B,
-        share=share,
+    return information_metrics(
+        scores, gate_B, evidence.group_B, share=share, min_std=config.info.min_info_std
     )
-    _, std_B = gain_moments(scores.gain_BK, scores.is_eligible_BK, evidence.group_B)
-    of_scored = (std_B[scores.is_scored_B], evidence.group_B[scores.is_scored_B])
-    min_std = config.info.min_info_std
-    found["info/flat_groups"] = float(groups_without_spread(*of_scored, min_std=min_std))
-    if scores.clamped_tokens is not None:
-        found["info/clamped_tokens"] = float(scores.clamped_tokens)
-    return found
