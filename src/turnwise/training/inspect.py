@@ -1,10 +1,9 @@
 """Turn credit of dialogues for records and the report: several methods on the same rollouts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-
-import torch
-from torch import Tensor
+from typing import TypeVar
 
 from turnwise.conversation import Trajectory
 from turnwise.conversation.trajectory import is_trainable
@@ -22,6 +21,8 @@ from turnwise.training.step import StepResult
 from turnwise.training.terms import credit_names
 from turnwise.training.truth import Truth, oracle_credit, truth
 
+T = TypeVar("T")
+
 
 def training_records(
     stage: Stage[S], config: RunConfig, step: int, result: StepResult
@@ -32,11 +33,10 @@ def training_records(
         return records
     names = _worth_showing(config, result.evidence)
     rows = credited(stage, config, result.evidence, result.judged, names, step, "train")
-    turns = [
-        _floats(row, len(t.turns))
-        for row, t in zip(result.advantage_BK, result.judged, strict=True)
+    return records + [
+        replace(record, advantage=_padded(advantage_K.tolist(), len(record.trajectory.turns), 0.0))
+        for record, advantage_K in zip(rows, result.advantage_BK, strict=True)
     ]
-    return records + [replace(r, advantage=a) for r, a in zip(rows, turns, strict=True)]
 
 
 async def evaluation_records(
@@ -96,20 +96,28 @@ def credit_records(
     out = []
     for b, trajectory in enumerate(judged):
         count = len(trajectory.turns)
+        notes = turn_notes(evidence, b)
         out.append(
             Record(
                 trajectory,
                 step,
                 split,
-                credit={name: _floats(value_BK[b], count) for name, value_BK in credit.items()},
-                measures={name: _known(value_BK[b], count) for name, value_BK in measures.items()},
-                notes={
-                    name: _filled(words, count) for name, words in turn_notes(evidence, b).items()
+                credit={
+                    name: _padded(x_BK[b].tolist(), count, 0.0) for name, x_BK in credit.items()
                 },
-                group_measures={name: float(value_B[b]) for name, value_B in of_groups.items()},
+                measures={
+                    name: _padded(map(_known, x_BK[b].tolist()), count, None)
+                    for name, x_BK in measures.items()
+                },
+                notes={name: _padded(words, count, "") for name, words in notes.items()},
+                group_measures={name: float(x_B[b]) for name, x_B in of_groups.items()},
             )
         )
     return out
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _worth_showing(config: RunConfig, evidence: Evidence) -> list[CreditName]:
@@ -129,15 +137,6 @@ def _without_credit(
     return [Record(t, step, split) for t in trajectories if id(t) not in with_credit]
 
 
-def _floats(value_K: Tensor, count: int) -> tuple[float, ...]:
-    padded_K = torch.nn.functional.pad(value_K, (0, max(0, count - len(value_K))))
-    return tuple(float(value) for value in padded_K[:count])
-
-
-def _known(value_K: Tensor, count: int) -> tuple[float | None, ...]:
-    numbers = [None if value != value else value for value in value_K.tolist()]
-    return tuple([*numbers, *[None] * count][:count])
-
-
-def _filled(words: Sequence[str], count: int) -> tuple[str, ...]:
-    return tuple([*words, *[""] * count][:count])
+def _padded(values: Iterable[T], count: int, blank: T) -> tuple[T, ...]:
+    """One value for each turn: later ones, in which nothing was written, are blank."""
+    return tuple([*values, *[blank] * count][:count])
