@@ -14,13 +14,14 @@ from tests.endpoints.server import Reply, in_turn, serving
 from tests.rollouts.toy import Yes
 from tests.tasks.playing import assistant_texts, play, scripted
 from turnwise.cli import jobs
-from turnwise.cli.judge_of import build_judge, informed_weights
+from turnwise.cli.judge_of import build_judge
 from turnwise.conversation import Conversation, Ending, Message, Outcome, Trajectory, Turn
 from turnwise.errors import ConfigError
 from turnwise.records import RunFolder, read_metrics
 from turnwise.tasks import RuleTask, make
 from turnwise.training.config import JudgeConfig
 from turnwise.training.judging import judged_turn_scores
+from turnwise.training.truth import informed_weights
 
 KEY = "sk-secret-0123456789"
 

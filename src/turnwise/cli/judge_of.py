@@ -5,15 +5,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from turnwise.conversation import Conversation, Trajectory
+from turnwise.conversation import Trajectory
 from turnwise.endpoints import AnswerCache, ChatEndpoint, Patience
 from turnwise.errors import ConfigError
 from turnwise.judges import LLMJudge, RuleJudge
-from turnwise.tasks import KnowsTruth, Scenario
+from turnwise.tasks import KnowsTruth
 from turnwise.tasks.registry import AnyTask
 from turnwise.training.config import JudgeConfig
 from turnwise.training.judging import Jury
-from turnwise.training.truth import scenario_seed
+from turnwise.training.truth import informed_weights, scenario_seed
 
 
 def build_judge(
@@ -64,23 +64,3 @@ def _rules_of(task: AnyTask) -> Callable[[Trajectory], RuleJudge]:
         return RuleJudge(partial(informed_weights, task, scenario, trajectory.seed))
 
     return judge_of
-
-
-def informed_weights(
-    task: KnowsTruth[Scenario], scenario: Scenario, seed: int, conversation: Conversation
-) -> tuple[float, ...]:
-    """What an exact judge gives each assistant turn.
-
-        v_k = max(0, information gain of turn k in nats),   v_K += correctness of the end
-
-    The last turn acts and asks nothing: without its own term a right act would earn nothing beside
-    the questions before it. A wholly right end counts as one nat. Correctness is the part "recall"
-    of the outcome, free of noise, or else its score.
-    """
-    gain = task.information_gain(scenario, conversation, seed)
-    outcome = task.outcome(scenario, conversation, seed)
-    correctness = outcome.parts.get("recall", outcome.score or 0.0)
-    weights = [max(0.0, nats) for nats in gain]
-    if weights:
-        weights[-1] += correctness
-    return tuple(weights)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from turnwise.conversation import Trajectory
+from turnwise.conversation import Conversation, Trajectory
 from turnwise.credit import oracle_turn_rewards
 from turnwise.rollouts import Stage
 from turnwise.tasks import KnowsTruth
@@ -43,6 +43,26 @@ def oracle_credit(stage: Stage[S], judged: Sequence[Trajectory], is_turn_BK: Ten
         for one in judged
     ]
     return oracle_turn_rewards(credit, is_turn_BK)
+
+
+def informed_weights(
+    task: KnowsTruth[S], scenario: S, seed: int, conversation: Conversation
+) -> tuple[float, ...]:
+    """What an exact judge gives each assistant turn.
+
+        v_k = max(0, information gain of turn k in nats),   v_K += correctness of the end
+
+    The last turn acts and asks nothing: without its own term a right act would earn nothing beside
+    the questions before it. A wholly right end counts as one nat. Correctness is the part "recall"
+    of the outcome, free of noise, or else its score.
+    """
+    gain = task.information_gain(scenario, conversation, seed)
+    outcome = task.outcome(scenario, conversation, seed)
+    correctness = outcome.parts.get("recall", outcome.score or 0.0)
+    weights = [max(0.0, nats) for nats in gain]
+    if weights:
+        weights[-1] += correctness
+    return tuple(weights)
 
 
 def scenario_seed(trajectory: Trajectory) -> int:
