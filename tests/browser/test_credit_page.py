@@ -1,17 +1,11 @@
 """The page of several credits in headless Chromium: everything can be seen, nothing else runs."""
 
-import base64
-import hashlib
-import json
-import re
-from html import unescape
 from pathlib import Path
-from typing import Any  # what JSON holds
 
 import pytest
 
 from tests.analysis.test_credit_page import METHODS, fake_records, page_of
-from tests.browser.test_report import opened
+from tests.browser.test_report import looked_at, opened
 
 # What can be seen, written into the document, which is all that the browser hands back.
 LOOK = """
@@ -43,20 +37,9 @@ def page() -> str:
     return page_of(fake_records(opening="<b>please</b> book a table"), METHODS)
 
 
-def looked_at(page: str, folder: Path, *, width: int) -> dict[str, Any]:
-    checksum = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
-    looking = page.replace("script-src ", f"script-src &#39;sha256-{checksum}&#39; ")
-    looking = looking.replace("</main>", f"</main><script>{LOOK}</script>")
-    document, console = opened(looking, folder, width=width)
-    assert console == []
-    (found,) = re.findall(r'data-seen="([^"]*)"', document)
-    seen: dict[str, Any] = json.loads(unescape(found))
-    return seen
-
-
 @pytest.mark.parametrize("width", [1200, 400])
 def test_everything_can_be_seen(page: str, tmp_path: Path, width: int) -> None:
-    seen = looked_at(page, tmp_path, width=width)
+    seen = looked_at(page, tmp_path, LOOK, width=width)
     assert seen["needs"] <= seen["width"]  # nothing to scroll sideways
     assert len(seen["fields"]) == len(METHODS) * (len(METHODS) + 2)  # and the two truths
     assert all(field["area"] > 500 for field in seen["fields"].values())
@@ -68,7 +51,7 @@ def test_everything_can_be_seen(page: str, tmp_path: Path, width: int) -> None:
 
 
 def test_a_number_has_one_colour_wherever_it_stands(page: str, tmp_path: Path) -> None:
-    seen = looked_at(page, tmp_path, width=1200)
+    seen = looked_at(page, tmp_path, LOOK, width=1200)
     colours: dict[str, set[str]] = {}
     for mark in seen["marks"]:
         colours.setdefault(mark["name"], set()).add(mark["colour"])

@@ -59,11 +59,11 @@ document.body.dataset.seen = JSON.stringify(seen);
 """
 
 
-def looked_at(page: str, folder: Path, *, width: int) -> dict[str, Any]:
-    """What `LOOK` saw; the page's policy is told to let that one script run too."""
-    checksum = base64.b64encode(hashlib.sha256(LOOK.encode()).digest()).decode()
+def looked_at(page: str, folder: Path, look: str, *, width: int) -> dict[str, Any]:
+    """What the script `look` saw; the page's policy is told to let that one run too."""
+    checksum = base64.b64encode(hashlib.sha256(look.encode()).digest()).decode()
     looking = page.replace("script-src ", f"script-src &#39;sha256-{checksum}&#39; ")
-    looking = looking.replace("</main>", f"</main><script>{LOOK}</script>")
+    looking = looking.replace("</main>", f"</main><script>{look}</script>")
     document, console = opened(looking, folder, width=width)
     assert console == []
     (found,) = re.findall(r'data-seen="([^"]*)"', document)
@@ -107,7 +107,7 @@ def test_a_switch_changes_numbers_colours_and_scale(page: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("width", [1200, 400])
 def test_charts_of_credit_can_be_seen(page: str, tmp_path: Path, width: int) -> None:
-    seen = looked_at(page, tmp_path, width=width)
+    seen = looked_at(page, tmp_path, LOOK, width=width)
     assert seen["needs"] <= seen["width"]  # nothing to scroll sideways
     assert {
         "Rank agreement with the exact information gain",
@@ -121,7 +121,7 @@ def test_charts_of_credit_can_be_seen(page: str, tmp_path: Path, width: int) -> 
 
 
 def test_the_heat_map_tells_more_from_less_from_nothing(page: str, tmp_path: Path) -> None:
-    fields = looked_at(page, tmp_path, width=1200)["fields"]
+    fields = looked_at(page, tmp_path, LOOK, width=1200)["fields"]
     orange, blue = "rgb(217, 95, 2)", "rgb(33, 113, 181)"
     for said, field in fields.items():
         assert field["area"] > 50, said
