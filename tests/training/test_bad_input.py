@@ -17,12 +17,13 @@ from tests.training.test_information import SPOKEN, local, scored
 from tests.training.test_step import OneUnjudged
 from turnwise.backends import AdapterSpec
 from turnwise.backends.fake import FakeBackend, FakeLearner
-from turnwise.backends.protocol import Places, Tokenizer
+from turnwise.backends.protocol import Tokenizer
 from turnwise.conversation import Conversation, Trajectory
 from turnwise.errors import ConfigError, LogProbError, SpeakerError, TrainingError
 from turnwise.judges import RuleJudge, TurnJudge
 from turnwise.rollouts import Stage
 from turnwise.tokens import TurnBatch, turn_batch
+from turnwise.tokens.tree import Places
 from turnwise.training.config import InfoConfig, RunConfig
 from turnwise.training.diagnosis import credit_findings
 from turnwise.training.evidence import Evidence

@@ -25,7 +25,6 @@ from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
     Loss,
-    Places,
     Sample,
     SampleRequest,
     StepStats,
@@ -35,6 +34,7 @@ from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.errors import ConfigError, TokensError
 from turnwise.tokens import TurnBatch
+from turnwise.tokens.tree import Places
 
 WEIGHTS_FILE = "model.safetensors"
 

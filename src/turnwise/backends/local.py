@@ -26,7 +26,6 @@ from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
     Loss,
-    Places,
     StepStats,
     Tokenizer,
 )
@@ -38,6 +37,7 @@ from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.backends.ways import Asked, TreeReader
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch
+from turnwise.tokens.tree import Places
 
 # Rows of a scoring pass on a CPU: more of them leave its caches and are slower.
 CPU_ROWS = 8
@@ -109,7 +109,7 @@ class LocalBackend:
 
     def reference(self) -> "BaseScorer":
         """The base with every adapter off."""
-        return BaseScorer(self)
+        return BaseScorer(self, "reference")
 
     def sampler(
         self, causal: CausalModel, activate: Callable[[], None] | None = None
@@ -120,26 +120,37 @@ class LocalBackend:
         )
 
 
-class BaseScorer:
-    """The reference: implements `BranchScorer`."""
+class LocalScorer(ABC):
+    """A model of the backend under a role: implements `BranchScorer`."""
 
-    def __init__(self, backend: LocalBackend) -> None:
+    def __init__(self, backend: LocalBackend, role: str) -> None:
+        self.role = role
         self._backend = backend
 
+    @abstractmethod
+    def _reader(self) -> CausalModel:
+        """The model that is to be asked, ready to speak."""
+
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
-        self._backend.bank.use(None)
-        return self._backend.scoring.logp(self._backend.base, "reference", batch, temperature)
+        return self._backend.scoring.logp(self._reader(), self.role, batch, temperature)
 
     def divergence(
         self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
     ) -> Tensor:
-        self._backend.bank.use(None)
         return self._backend.scoring.divergence(
-            self._backend.base, "reference", batch, (here, there), temperature
+            self._reader(), self.role, batch, (here, there), temperature
         )
 
 
-class LocalLearner(ABC):
+class BaseScorer(LocalScorer):
+    """The reference: the base with every adapter off."""
+
+    def _reader(self) -> CausalModel:
+        self._backend.bank.use(None)
+        return self._backend.base
+
+
+class LocalLearner(LocalScorer):
     """What learners share: a causal model, named weights and their optimizer."""
 
     weights_file = "model.safetensors"
@@ -152,8 +163,8 @@ class LocalLearner(ABC):
         causal: CausalModel,
         parameters: Mapping[str, nn.Parameter],
     ) -> None:
-        self.role, self.spec = role, spec
-        self._backend, self._causal = backend, causal
+        super().__init__(backend, role)
+        self.spec, self._causal = spec, causal
         self._parameters = dict(parameters)
         self._optimizer = WeightOptimizer(self._parameters, spec)
         self._published: CausalModel | None = None  # the copy of a sampler, while it is up to date
@@ -162,23 +173,12 @@ class LocalLearner(ABC):
     def _activate(self, *, training: bool = False) -> None:
         """Make the causal model speak with this learner's weights."""
 
-    def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
-        return self._backend.scoring.logp(self._reader(), self.role, batch, temperature)
-
     def _reader(self) -> CausalModel:
         """Whoever speaks with these weights at least cost: a published copy adds up no adapter."""
         if self._published is not None:
             return self._published
         self._activate()
         return self._causal
-
-    def divergence(
-        self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
-    ) -> Tensor:
-        """KL(p ‖ q) of the next-token distributions after `here` and `there`, float32 nats."""
-        return self._backend.scoring.divergence(
-            self._reader(), self.role, batch, (here, there), temperature
-        )
 
     def forward_backward(
         self,

@@ -15,9 +15,9 @@ from typing import Protocol
 from torch import Tensor
 
 from turnwise.tokens import TurnBatch
+from turnwise.tokens.tree import Places
 
 Loss = Callable[[Tensor], Tensor]  # logp_BT, of a critic value_BT (differentiable) -> scalar
-Places = tuple[Tensor, Tensor]  # row_N and column_N, int64
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from turnwise.backends.causal import CausalModel, attention_of
 from turnwise.backends.logits import check_finite, check_temperature, divergence_of
-from turnwise.backends.protocol import Places
 from turnwise.backends.ways import Reading, TreeReader
 from turnwise.tokens import TurnBatch, microbatches
+from turnwise.tokens.tree import Places
 
 
 class Scoring:
