@@ -118,6 +118,13 @@ def test_for_a_weight_of_zero_nothing_is_asked_reported_or_recorded() -> None:
     assert not times & {"time/information", "time/judge", "time/lookahead"}
 
 
+@pytest.mark.parametrize("name", ["judge", "lookahead"])
+def test_a_critic_predicts_the_outcome_where_its_credit_has_no_weight_left(name: str) -> None:
+    idle = settings(credit({name: 0.0, "infopo": 0.3}, PPO))
+    plain = settings(credit({"infopo": 0.3}, PPO))
+    assert untimed(stepped(idle)) == untimed(stepped(plain))
+
+
 def untimed(result: StepResult) -> dict[str, float]:
     return {
         name: value

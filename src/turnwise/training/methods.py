@@ -118,7 +118,8 @@ def critic_targets(evidence: Evidence, method: MethodConfig) -> Tensor:
     one credit that goes through it, credit value the outcome whatever stands beside it.
     """
     critic = evidence.needs_critic("a critic's target")
-    names = [name for name in credit_names(method) if name not in ("value", "infopo")]
+    # A credit whose weight is 0 by now was not asked for: the outcome is learnt in its place.
+    names = [name for name in known_credits(evidence, method) if name not in ("value", "infopo")]
     name: CreditName = names[0] if names and method.estimator == "ppo" else "trajectory"
     one = only(method, name)
     advantage_BT = ppo(CREDITS[name](evidence, one), evidence, one)
