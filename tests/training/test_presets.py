@@ -41,6 +41,16 @@ def test_the_default_preset_is_the_defaults() -> None:
         assert getattr(done, section).model_dump(exclude=kept) == expected
 
 
+def test_infopo_spelled_out_as_a_sum_has_the_same_settings() -> None:
+    alone = resolved(config(one("method.credit", "infopo")))
+    summed = resolved(config(one("method.credit", {"trajectory": 1.0, "infopo": 0.5})))
+    differ = {"credit", "baseline"}  # a sum has no baseline of its own
+    assert summed.method.model_dump(exclude=differ) == alone.method.model_dump(exclude=differ)
+    assert (summed.info, summed.train) == (alone.info, alone.train)
+    given: Keys = {"method": {"credit": {"trajectory": 1.0, "infopo": 0.5}, "length_penalty": 1e-4}}
+    assert resolved(config(given)).method.length_penalty == 1e-4
+
+
 def test_a_preset_leaves_what_was_given() -> None:
     keys: Keys = {
         "method": {"preset": "public-code", "weight_temperature": 0.7, "scaling": "rms"},

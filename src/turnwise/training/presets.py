@@ -94,6 +94,8 @@ def resolved(config: RunConfig) -> RunConfig:
         if method.preset != "default":
             prm = _with_defaults(prm, _PUBLISHED_PRM)
         method = _with_defaults(method, _METHOD[method.preset])
+        if set(credit_names(method)) == {"trajectory", "infopo"}:  # infopo, spelled out
+            method = _with_defaults(method, _BESIDE_INFO["default"])
         if method.preset == "public-code":
             train = _with_defaults(train, {"divisor": "per_dialogue_mean"})
             if method.credit == "trajectory":
