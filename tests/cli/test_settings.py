@@ -145,6 +145,32 @@ def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     assert "expected UTF-8 text" in complaint(path)
 
 
+@pytest.mark.parametrize(
+    ("credit", "place", "found"),
+    [
+        ("{itpo = 1.0, infopo = -1.0}", "method.credit.infopo", "-1.0"),
+        ("{infopo = inf}", "method.credit.infopo", "inf"),
+        ("{infopo = nan}", "method.credit.infopo", "nan"),
+        ("{infopo = 'much'}", "method.credit.infopo", '"much"'),
+        ("{infopo = {start = 1.0, end = -2.0, steps = 3}}", "method.credit.infopo.end", "-2.0"),
+        ("{infopo = {start = 1.0, end = 0.0, steps = 3, after = 4}}",
+         "method.credit.infopo.after", "4"),
+    ],
+)  # fmt: skip
+def test_a_weight_that_is_none_is_named_with_its_credit(
+    tmp_path: Path, credit: str, place: str, found: str
+) -> None:
+    text = complaint(written(tmp_path, f"[method]\ncredit = {credit}\n"))
+    assert f"{place}: expected a weight, a finite number of at least 0" in text
+    assert text.endswith(f"found {found}")
+    assert "\n" not in text
+
+
+def test_an_unknown_credit_of_a_sum_names_the_nearest(tmp_path: Path) -> None:
+    text = complaint(written(tmp_path, "[method.credit]\nitpo-nrm = 1.0\n"))
+    assert text.endswith('found "itpo-nrm"; did you mean "itpo-norm"?')
+
+
 def test_every_default_is_allowed_by_its_own_words() -> None:
     for setting in settings().values():
         if setting.default == "none":

@@ -127,6 +127,8 @@ def validated(table: Table, *, origin: str, overrides: Mapping[str, str]) -> Run
         faults = {_key(detail): detail for detail in error.errors()}
     lines = []
     for key, detail in faults.items():
+        if any(other.startswith(f"{key}.") for other in faults):
+            continue  # what is wrong inside it says more
         setter = next((text for name, text in overrides.items() if _covers(name, key)), None)
         place = f"override {setter}" if setter else origin
         lines.append(f"{place}: {_complaint(key, detail)}")
@@ -142,6 +144,9 @@ def _key(detail: "ErrorDetails") -> str:
     parts = [str(part) for part in detail["loc"]]
     if parts[:2] == ["task", "knobs"]:
         return ".".join(parts[:3])
+    if parts[:2] == ["method", "credit"]:  # of a sum: whose weight, and what of a schedule
+        is_weight = len(parts) > 4 and parts[4] != "[key]"
+        return ".".join([*parts[:2], *parts[3:4], *parts[5:]] if is_weight else parts[:2])
     while (
         len(parts) > 1 and ".".join(parts) not in settings() and detail["type"] != "extra_forbidden"
     ):
@@ -151,6 +156,11 @@ def _key(detail: "ErrorDetails") -> str:
 
 def _complaint(key: str, detail: "ErrorDetails") -> str:
     found = detail["input"]
+    if key.startswith("method.credit."):
+        return (
+            f"{key}: expected a weight, a finite number of at least 0 or a schedule such as "
+            f"{{start = 0.5, end = 0.0, steps = 20}}, found {_shown(found)}"
+        )
     if detail["type"] == "extra_forbidden":
         return unknown_key(key)
     setting = settings().get(key)
