@@ -19,7 +19,7 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.protocol import Tokenizer
 from turnwise.conversation import Conversation, Trajectory
-from turnwise.errors import ConfigError, LogProbError, SpeakerError, TrainingError
+from turnwise.errors import LogProbError, SpeakerError, TrainingError
 from turnwise.judges import RuleJudge, TurnJudge
 from turnwise.rollouts import Stage
 from turnwise.tokens import TurnBatch, turn_batch
@@ -115,11 +115,6 @@ def test_a_placeholder_longer_than_the_feedback_moves_what_follows() -> None:
     assert torch.equal(one.info.gain_BK, other.info.gain_BK)
 
 
-def test_a_placeholder_without_a_token_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"info\.placeholder is empty"):
-        settings(INFOPO | {"info.placeholder": ""})
-
-
 class Faulty(FakeLearner):
     """A scorer that loses one number: of the `at`-th scored token from the end of the last row."""
 
@@ -190,11 +185,6 @@ def test_weights_that_diverged_end_the_step_before_anything_is_learnt() -> None:
         stepped(config, of)
     assert of.sampler is before
     assert not any(kind == "train" for _, kind in on.passes)
-
-
-def test_a_group_of_one_is_refused_at_the_start() -> None:
-    with pytest.raises(ConfigError, match=r'set info\.group_of_one = "raw" as the public code'):
-        settings(INFOPO | {"train.num_generations": 1})
 
 
 @pytest.mark.parametrize("preset", ["default", "public-code"])
