@@ -110,6 +110,9 @@ def test_the_first_sentence_names_what_is_closest() -> None:
     exact = replace(record(two), measures={"truth/oracle": up})
     against = verdict(credit_study([exact], list(two)))
     assert against == "1 dialogues with 4 turns. Closest to the exact credit: itpo (1.00)."
+    reverse = replace(record({"itpo": down, "value": down}), measures={"truth/oracle": up})
+    against = verdict(credit_study([reverse], ["itpo", "value"]))
+    assert against.endswith("No method follows the exact credit: itpo comes nearest with −1.00.")
     flat = study_of({"itpo": (0.5,), "value": (0.5,)})
     assert "there is no agreement" in verdict(flat)
     assert "compare itpo with" in verdict(study_of({"itpo": up}))

@@ -27,10 +27,17 @@ def test_costs_are_those_of_the_budget() -> None:
 
 
 def test_presets_differ_where_they_should() -> None:
-    table = catalogue.preset_table()
+    table = catalogue.preset_table("itpo-norm")
     assert table["method.logits"]["public-code"] == "mean_times_global_length"
     assert table["prm.trust"] == {"default": True, "paper": False, "public-code": False}
     assert "method.credit" not in table
+    assert not [key for key in table if key.startswith("info.")]
+    of_infopo = catalogue.preset_table("infopo")
+    assert of_infopo["info.fill"] == {
+        "default": "gap", "paper": "compact", "public-code": "pad_repeat"
+    }  # fmt: skip
+    assert of_infopo["method.estimator"]["paper"] == "grpo"
+    assert not [key for key in of_infopo if key.startswith("prm.")]
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

@@ -127,8 +127,12 @@ def test_settings_of_a_credit_can_be_overridden_and_others_not(run: Path, tmp_pa
         jobs.credit(run, methods=["infopo"], overrides=["info.fll=gap"])
     with pytest.raises(ConfigError, match=r"info\.placeholder is empty"):
         jobs.credit(run, methods=["infopo"], overrides=["info.placeholder="])
-    with pytest.raises(ConfigError, match=r"judge\.base_url"):
+    with pytest.raises(ConfigError, match=r"judge\.base_url.*\npossible here"):
         jobs.credit(run, methods=["judge"], overrides=["judge.kind=llm"])
+    with pytest.raises(ConfigError, match=r"judge\.model.*\npossible here"):
+        jobs.credit(
+            run, methods=["judge"], overrides=["judge.kind=llm", "judge.base_url=http://x/v1"]
+        )
 
 
 @dataclass
@@ -259,6 +263,7 @@ COMPLETE = Sources(
     is_of_task=True,
     knows_truth=True,
     judges_by_truth=True,
+    judge_lacks="",
     has_outcomes=True,
     has_siblings=True,
     has_feedback=True,
@@ -288,6 +293,11 @@ LACKING: dict[str, tuple[Sources, str, set[str]]] = {
         replace(COMPLETE, knows_truth=False, judges_by_truth=False),
         "clarify easy does not",
         {"oracle"},
+    ),
+    "a judge's address": (
+        replace(COMPLETE, judges_by_truth=False, judge_lacks="base_url"),
+        "needs judge.base_url",
+        {"judge"},
     ),
     "a task": (
         replace(COMPLETE, knows_truth=False, is_of_task=False, task=""),

@@ -72,6 +72,11 @@ def verdict(study: CreditStudy) -> str:
     title, closest = next(iter(study.truth.items()), ("", {}))
     against = {name: found for name, found in closest.items() if name != "oracle"}
     best = _best(against)
+    if best and against[best].within <= 0:
+        return (
+            f"{counts} No method follows the {title}: {best} comes nearest with "
+            f"{_two_digits(against[best].within)}."
+        )
     if best:
         return f"{counts} Closest to the {title}: {best} ({_two_digits(against[best].within)})."
     pair = _best(study.agreement)

@@ -26,7 +26,8 @@ def progress(run: RunRecords) -> list[Chapter]:
         Chapter(
             "credit",
             "Where the credit went",
-            "The method shares out what a dialogue earned. Turn 1 is the first assistant turn.",
+            "Turn 1 is the first assistant turn. Each credit has its own unit: shares of the outcome, "
+            "rewards of turns, nats for information gain.",
             kept(_credit(run.train)),
             "No turn rewards or advantages were recorded.",
         ),

@@ -170,7 +170,8 @@ def colour_step(value: float, limit: float) -> int:
 def card(title: str, record: Record, limits: Mapping[str, float]) -> Card:
     """The dialogue with a mark on each turn for every method in `limits` that it has."""
     trajectory = record.trajectory
-    turn_of_message = _turns(trajectory.conversation, len(trajectory.turns))
+    turn_at = {i: k for k, i in enumerate(trajectory.message_of_turn, start=1)}
+    turn_of_message = [turn_at.get(i) for i in range(len(trajectory.conversation))]
     lines = [
         Line(
             message.role,
@@ -206,13 +207,6 @@ def group_facts(record: Record) -> str:
 
 def _plain(name: str) -> str:
     return name.replace("_", " ").replace("/", ": ")
-
-
-def _turns(conversation: Sequence[Message], num_turns: int) -> list[int | None]:
-    """The policy wrote the last assistant messages; earlier ones belong to the opening."""
-    spoken = [i for i, message in enumerate(conversation) if message.role == "assistant"]
-    turn_at = {i: k + 1 for k, i in enumerate(spoken[len(spoken) - num_turns :])}
-    return [turn_at.get(i) for i in range(len(conversation))]
 
 
 def _marks(record: Record, turn: int | None, limits: Mapping[str, float]) -> dict[str, Mark]:

@@ -67,12 +67,13 @@ def _combination(credit: str, estimator: str) -> Combination:
     return Combination(credit, estimator, (policy, reference, prm, critic))
 
 
-def preset_table() -> dict[str, dict[str, object]]:
-    """Setting -> preset -> value, for the settings in which the presets differ."""
+def preset_table(credit: CreditName) -> dict[str, dict[str, object]]:
+    """Setting -> preset -> value, for the settings in which the presets of a credit differ."""
     table: dict[str, dict[str, object]] = {}
     for preset in get_args(PresetName):
-        config = resolved(RunConfig.model_validate({"method": {"preset": preset}}))
-        for section in ("method", "prm", "train"):
+        method = {"preset": preset, "credit": credit}
+        config = resolved(RunConfig.model_validate({"method": method}))
+        for section in ("method", "info", "prm", "train"):
             for name, value in getattr(config, section).model_dump().items():
                 table.setdefault(f"{section}.{name}", {})[preset] = value
     del table["method.preset"]

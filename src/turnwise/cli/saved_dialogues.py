@@ -10,7 +10,7 @@ from torch import Tensor
 
 from turnwise.backends.protocol import Scorer
 from turnwise.cli.conversation_files import Logged, read_logged
-from turnwise.conversation import Ending, Trajectory, Turn, Usage
+from turnwise.conversation import Ending, Trajectory, Turn, Usage, assistant_messages
 from turnwise.errors import ConfigError, RecordError, TemplateError, TokensError
 from turnwise.records import RunFolder, find_run_folder, read_trajectories
 from turnwise.records.trajectories import Split
@@ -42,7 +42,7 @@ class Saved:
         """Whether a reply of it is known to stand between two turns."""
         if isinstance(self.dialogue, Trajectory):
             return any(turn.feedback for turn in self.dialogue.turns)
-        return sum(message.role == "assistant" for message in self.dialogue.conversation) > 1
+        return len(assistant_messages(self.dialogue.conversation)) > 1
 
     @property
     def fault(self) -> str:
@@ -198,9 +198,9 @@ def _with_logps(trajectory: Trajectory, logp_T: Tensor) -> Trajectory:
 
 def _check_tokens(trajectory: Trajectory, chat: ChatFormat) -> None:
     """Ids of another tokenizer would be scored as if they were words of this one."""
-    said = [message.content for message in trajectory.conversation if message.role == "assistant"]
+    said = [trajectory.conversation[i].content for i in trajectory.message_of_turn]
     read = [chat.text(trajectory.token_ids[turn.start : turn.stop]) for turn in trajectory.turns]
-    if read != said[len(said) - len(read) :]:
+    if read != said:
         raise TokensError(
             f"{trajectory.scenario_id}: its tokens do not spell its words with this model's "
             "tokenizer, so another model wrote it; give the run or model that played it as "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # these would import torch, which lists do not need
     from turnwise.cli.doctor import Finding
     from turnwise.cli.results import CreditResult, DryRun, EvalResult, TrainResult
     from turnwise.credit import CreditAgreement
+    from turnwise.training.config import CreditName
 
 Numbers = Mapping[str, float]  # a summary: "score/mean", "score/low", "turns/mean", ...
 Paired = Mapping[str, object]  # part -> {"difference", "low", "high"}, and "num_scenarios"
@@ -56,15 +57,16 @@ def show_methods() -> None:
         "\nforward passes per dialogue and step: policy + reference + reward model + critic\n",
         costs,
     )
-    _print("\nmethod.preset: the settings in which they differ\n", _preset_table())
+    _print("\nmethod.preset: the settings in which they differ\n", _preset_table("itpo-norm"))
+    _print("\nmethod.preset with credit infopo\n", _preset_table("infopo"))
 
 
 def _sum(passes: Sequence[int]) -> str:
     return " + ".join(str(count) for count in passes)
 
 
-def _preset_table() -> Table:
-    rows = catalogue.preset_table()
+def _preset_table(credit: "CreditName") -> Table:
+    rows = catalogue.preset_table(credit)
     presets = list(next(iter(rows.values())))
     table = _table("setting", *presets)
     for key, row in rows.items():

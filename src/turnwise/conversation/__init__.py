@@ -1,6 +1,12 @@
 """What was said and what became of it: frozen, serialisable, without torch."""
 
-from turnwise.conversation.messages import Conversation, Message, Role, ToolCall
+from turnwise.conversation.messages import (
+    Conversation,
+    Message,
+    Role,
+    ToolCall,
+    assistant_messages,
+)
 from turnwise.conversation.trajectory import Ending, Group, Outcome, Trajectory, Turn, Usage
 
 __all__ = [
@@ -14,4 +20,5 @@ __all__ = [
     "Trajectory",
     "Turn",
     "Usage",
+    "assistant_messages",
 ]

@@ -121,15 +121,17 @@ def _tool_call(position: int, call: object) -> ToolCall:
     )
 
 
+def assistant_messages(conversation: Conversation) -> list[int]:
+    """Where the assistant's messages stand."""
+    return [i for i, message in enumerate(conversation) if message.role == "assistant"]
+
+
 def to_trl(conversation: Conversation) -> dict[str, object]:
     """TRL's conversational columns: `prompt` up to the first assistant message, `completion` after.
 
     Source: TRL's dataset formats ("conversational prompt-completion").
     """
-    first = next(
-        (i for i, message in enumerate(conversation) if message.role == "assistant"),
-        len(conversation),
-    )
+    first = next(iter(assistant_messages(conversation)), len(conversation))
     messages = to_openai(conversation)
     return {"prompt": messages[:first], "completion": messages[first:]}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from turnwise.conversation.messages import Conversation
+from turnwise.conversation.messages import Conversation, assistant_messages
 from turnwise.errors import OutcomeError, TokensError
 
 Span = tuple[int, int]  # token positions, stop exclusive
@@ -95,6 +95,12 @@ class Trajectory:
                     f"overlaps the turn before or leaves its {len(self.token_ids)} tokens"
                 )
             edge = turn.stop
+
+    @property
+    def message_of_turn(self) -> list[int]:
+        """Where each turn's message stands: the last ones, an opening may hold some of its own."""
+        said = assistant_messages(self.conversation)
+        return said[len(said) - len(self.turns) :]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A judge sees the conversation and nothing else. What its numbers become belongs 
 
 from turnwise.judges.llm import LLMJudge
 from turnwise.judges.prompt import weight_question
-from turnwise.judges.protocol import MAX_WEIGHT, TurnJudge, assistant_messages, checked_weights
+from turnwise.judges.protocol import MAX_WEIGHT, TurnJudge, checked_weights
 from turnwise.judges.reading import read_weights
 from turnwise.judges.rules import RuleJudge
 
@@ -14,7 +14,6 @@ __all__ = [
     "LLMJudge",
     "RuleJudge",
     "TurnJudge",
-    "assistant_messages",
     "checked_weights",
     "read_weights",
     "weight_question",

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from functools import partial
 
-from turnwise.conversation import Conversation
+from turnwise.conversation import Conversation, assistant_messages
 from turnwise.endpoints import ChatEndpoint
 from turnwise.judges.prompt import weight_question
-from turnwise.judges.protocol import assistant_messages
 from turnwise.judges.reading import read_weights
 
 
@@ -21,7 +20,7 @@ class LLMJudge:
     seed: int = 0
 
     async def weigh(self, conversation: Conversation) -> tuple[float, ...]:
-        turns = assistant_messages(conversation)
+        turns = len(assistant_messages(conversation))
         if turns == 0:
             return ()  # nothing to ask
         question = weight_question(conversation, seed=self.seed)

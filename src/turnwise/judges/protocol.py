@@ -20,11 +20,6 @@ class TurnJudge(Protocol):
         """
 
 
-def assistant_messages(conversation: Conversation) -> int:
-    """Number of assistant messages: how many weights an answer has."""
-    return sum(message.role == "assistant" for message in conversation)
-
-
 def checked_weights(weights: Sequence[float], *, turns: int) -> tuple[float, ...]:
     """The weights as they are. Raises SpeakerError unless there is one finite number in
     [0, MAX_WEIGHT] for each turn."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from turnwise.conversation import Conversation
-from turnwise.judges.protocol import assistant_messages, checked_weights
+from turnwise.conversation import Conversation, assistant_messages
+from turnwise.judges.protocol import checked_weights
 
 
 @dataclass(frozen=True)
@@ -14,4 +14,4 @@ class RuleJudge:
     rule: Callable[[Conversation], Sequence[float]]  # one number for each assistant message
 
     async def weigh(self, conversation: Conversation) -> tuple[float, ...]:
-        return checked_weights(self.rule(conversation), turns=assistant_messages(conversation))
+        return checked_weights(self.rule(conversation), turns=len(assistant_messages(conversation)))

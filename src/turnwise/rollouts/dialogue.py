@@ -66,11 +66,8 @@ def cut_after(trajectory: Trajectory, k: int) -> Prefix:
             f"{trajectory.scenario_id} after, got {k}; only a turn that another follows can be "
             "continued in another way"
         )
-    said = trajectory.conversation
-    answers = [i for i, message in enumerate(said) if message.role == "assistant"]
-    next_answer = answers[k + 1 - len(trajectory.turns)]  # an opening may hold answers of its own
     return Prefix(
-        conversation=said[:next_answer],
+        conversation=trajectory.conversation[: trajectory.message_of_turn[k + 1]],
         token_ids=trajectory.token_ids[: trajectory.turns[k + 1].start],
         turns=trajectory.turns[: k + 1],
         seed=trajectory.seed,

@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 
 from torch import Tensor
 
-from turnwise.conversation import Ending, Trajectory
+from turnwise.conversation import Ending, Trajectory, assistant_messages
 from turnwise.errors import TokensError
 from turnwise.tokens.chat import ChatFormat
 
@@ -81,13 +81,13 @@ def _refusal(
 def _replies(trajectory: Trajectory) -> list[list[str]]:
     """Texts between each turn's message and the next one of the assistant."""
     conversation, number = trajectory.conversation, len(trajectory.turns)
-    said = [i for i, message in enumerate(conversation) if message.role == "assistant"]
+    said = assistant_messages(conversation)
     if len(said) < number:
         raise TokensError(
             f"dialogue {trajectory.scenario_id}: expected an assistant message for each of its "
             f"{number} turns, found {len(said)}"
         )
-    edges = [*said[len(said) - number :], len(conversation)]  # an opening may hold others
+    edges = [*trajectory.message_of_turn, len(conversation)]
     return [[message.content for message in conversation[a + 1 : b]] for a, b in pairwise(edges)]
 
 

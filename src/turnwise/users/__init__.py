@@ -5,7 +5,7 @@ user lives with the task.
 """
 
 from turnwise.users.chance import Key, happens, pick, shuffled, uniform
-from turnwise.users.protocol import Reply, User, assistant_turns
+from turnwise.users.protocol import Reply, User
 from turnwise.users.replay import Human, Replay, terminal_line
 from turnwise.users.wrappers import Failing, Impatient, Mistaken, Noisy, Vague
 
@@ -20,7 +20,6 @@ __all__ = [
     "Reply",
     "User",
     "Vague",
-    "assistant_turns",
     "happens",
     "pick",
     "shuffled",

@@ -34,8 +34,3 @@ class User(Protocol):
     """
 
     async def reply(self, conversation: Conversation) -> Reply: ...
-
-
-def assistant_turns(conversation: Conversation) -> int:
-    """Number of assistant messages: a stateless user's only clock."""
-    return sum(message.role == "assistant" for message in conversation)

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from turnwise.conversation import Conversation, Ending, Message
-from turnwise.users.protocol import Reply, assistant_turns
+from turnwise.conversation import Conversation, Ending, Message, assistant_messages
+from turnwise.users.protocol import Reply
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Replay:
     log: Conversation
 
     async def reply(self, conversation: Conversation) -> Reply:
-        turns = assistant_turns(conversation)
+        turns = len(assistant_messages(conversation))
         texts = self._after(turns)
-        ending = Ending.FAREWELL if turns >= assistant_turns(self.log) else None
+        ending = Ending.FAREWELL if turns >= len(assistant_messages(self.log)) else None
         if not texts:
             # Two assistant messages in a row in the log: the user let the first one pass.
             return Reply(None if ending else Message("user", ""), ending)

@@ -8,10 +8,10 @@ believes to have said.
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from turnwise.conversation import Conversation, Ending, Message
+from turnwise.conversation import Conversation, Ending, Message, assistant_messages
 from turnwise.errors import SpeakerError
 from turnwise.users.chance import Key, happens, pick, uniform
-from turnwise.users.protocol import Reply, User, assistant_turns
+from turnwise.users.protocol import Reply, User
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Impatient:
 
     async def reply(self, conversation: Conversation) -> Reply:
         reply = await self.user.reply(conversation)
-        if reply.ending is not None or assistant_turns(conversation) < self.patience:
+        if reply.ending is not None or len(assistant_messages(conversation)) < self.patience:
             return reply
         return Reply(Message("user", self.farewell), Ending.FAREWELL)
 
@@ -38,7 +38,7 @@ class Noisy:
     seed: int
 
     async def reply(self, conversation: Conversation) -> Reply:
-        key = (self.seed, assistant_turns(conversation), "typo")
+        key = (self.seed, len(assistant_messages(conversation)), "typo")
         reply = await self.user.reply(conversation)
         return _reworded(
             reply, lambda i, word: mistyped(word, *key, i) if self._hits(key, i) else word
@@ -61,7 +61,7 @@ class Mistaken:
     confusable: tuple[tuple[str, ...], ...]
 
     async def reply(self, conversation: Conversation) -> Reply:
-        key = (self.seed, assistant_turns(conversation), "mistake")
+        key = (self.seed, len(assistant_messages(conversation)), "mistake")
         reply = await self.user.reply(conversation)
         return _reworded(reply, lambda i, word: self._word(word, (*key, i)))
 
@@ -80,7 +80,7 @@ class Vague:
     evasions: tuple[str, ...] = ("hard to say .", "i am not sure yet .", "hm , let me think .")
 
     async def reply(self, conversation: Conversation) -> Reply:
-        key = (self.seed, assistant_turns(conversation), "vague")
+        key = (self.seed, len(assistant_messages(conversation)), "vague")
         reply = await self.user.reply(conversation)
         if reply.ending is not None or not happens(self.rate, *key, "hit"):
             return reply
@@ -99,7 +99,7 @@ class Failing:
     seed: int
 
     async def reply(self, conversation: Conversation) -> Reply:
-        turns = assistant_turns(conversation)
+        turns = len(assistant_messages(conversation))
         if happens(self.rate, self.seed, turns, "failure"):
             raise SpeakerError(
                 f"expected a reply to assistant turn {turns}, got none: this user is set to fail "
