@@ -26,8 +26,7 @@ def progress(run: RunRecords) -> list[Chapter]:
         Chapter(
             "credit",
             "Where the credit went",
-            "Turn 1 is the first assistant turn. Each credit has its own unit: shares of the outcome, "
-            "rewards of turns, nats for information gain.",
+            "Turn 1 is the first assistant turn; each credit is in its own unit.",
             kept(_credit(run.train)),
             "No turn rewards or advantages were recorded.",
         ),
