@@ -42,7 +42,8 @@ format: setup ## rewrite the files in the house's format
 	$(BIN)/ruff format .
 
 bench: setup ## speed and memory, one after the other
-	@set -e; for script in benchmarks/*.py; do \
+	@set -e; for script in benchmarks/*_speed.py benchmarks/memory.py \
+		benchmarks/counterfactual_cost.py benchmarks/infopo_step.py; do \
 		echo "== $$script"; OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python $$script; done
 
 docs: setup ## rewrite the generated page of settings
