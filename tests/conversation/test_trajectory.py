@@ -1,6 +1,7 @@
 """A dialogue's spans and outcome are what they say, or it is not built."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -67,3 +68,10 @@ def test_turns_neither_overlap_nor_leave_the_dialogue() -> None:
 def test_only_limits_truncate() -> None:
     truncated = {ending for ending in Ending if ending.is_truncated}
     assert truncated == {Ending.TURN_LIMIT, Ending.TOKEN_LIMIT}
+
+
+def test_a_turn_is_found_behind_what_an_opening_lets_the_assistant_say() -> None:
+    said = tuple(Message("assistant" if i % 2 else "user", str(i)) for i in range(6))
+    two = replace(trajectory(turn(3, 4), turn(6, 8)), conversation=said)
+    assert two.message_of_turn == [3, 5]
+    assert trajectory().message_of_turn == []
