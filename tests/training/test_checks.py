@@ -224,7 +224,7 @@ def test_what_is_resolved_is_not_resolved_further_nor_by_way_of_its_file(
     read = RunConfig.model_validate(tomllib.loads(to_toml(done.model_dump())))
     assert resolved(read) == done
     assert read.method.credit == done.method.credit
-    assert done.method.scaling != "auto" and done.method.turn_lambda != "auto"
+    assert "auto" not in (done.method.scaling, done.method.turn_lambda, done.prm.scores)
     assert (done.method.baseline == "auto") == isinstance(credit, dict)
 
 

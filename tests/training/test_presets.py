@@ -1,12 +1,9 @@
 """What a preset sets and what it leaves alone; what makes no sense together is in test_checks."""
 
-from typing import get_args
-
 import pytest
 from pydantic import ValidationError
 
-from turnwise.errors import ConfigError
-from turnwise.training.config import PresetName, RunConfig
+from turnwise.training.config import RunConfig
 from turnwise.training.presets import resolved
 
 Keys = dict[str, dict[str, object]]
@@ -19,17 +16,6 @@ def config(keys: Keys) -> RunConfig:
 def one(key: str, value: object) -> Keys:
     section, name = key.split(".")
     return {section: {name: value}}
-
-
-@pytest.mark.parametrize("preset", get_args(PresetName))
-@pytest.mark.parametrize("credit", ["trajectory", "itpo", "itpo-norm", "prime"])
-def test_what_is_resolved_is_not_resolved_further(preset: str, credit: str) -> None:
-    done = resolved(config({"method": {"preset": preset, "credit": credit}}))
-    assert resolved(done) == done
-    again = RunConfig.model_validate(done.model_dump(exclude_none=True))  # as config.toml holds it
-    assert resolved(again) == done
-    assert done.method.baseline != "auto"
-    assert done.prm.scores != "auto"
 
 
 def test_the_default_preset_is_the_defaults() -> None:
@@ -95,9 +81,6 @@ def test_the_columns_of_the_methods_page(preset: str, expected: tuple[object, ..
 def test_values_that_saw_the_outcome_are_never_a_baseline() -> None:
     done = resolved(config(one("method.estimator", "implicit-value")))
     assert done.prm.scores == "prequential"
-    keys = one("method.estimator", "implicit-value") | one("prm.scores", "post")
-    with pytest.raises(ConfigError, match=r"prm\.scores"):
-        resolved(config(keys))
 
 
 @pytest.mark.parametrize(
