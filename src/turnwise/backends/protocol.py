@@ -103,7 +103,19 @@ class BranchScorer(Scorer, Protocol):
         """
 
 
-class Learner(Scorer, Protocol):
+class Weights(Protocol):
+    """What is moved and kept."""
+
+    def optim_step(self, learning_rate: float) -> StepStats: ...
+
+    def save(self, path: Path) -> None:
+        """Weights as safetensors and the optimizer's state into the folder `path`."""
+
+    def load(self, path: Path) -> None:
+        """The exact state that `save` wrote: the next step gives the same numbers."""
+
+
+class Learner(Scorer, Weights, Protocol):
     """A scorer whose weights can be moved."""
 
     def forward_backward(
@@ -120,19 +132,11 @@ class Learner(Scorer, Protocol):
         Returns {"loss": total, "entropy": mean H over written tokens if a weight was given}.
         """
 
-    def optim_step(self, learning_rate: float) -> StepStats: ...
-
     def publish(self) -> Sampler:
         """A sampler of the weights as they are now; later steps do not change it."""
 
-    def save(self, path: Path) -> None:
-        """Weights as safetensors and the optimizer's state into the folder `path`."""
 
-    def load(self, path: Path) -> None:
-        """The exact state that `save` wrote: the next step gives the same numbers."""
-
-
-class Critic(Protocol):
+class Critic(Weights, Protocol):
     """A learner of one number for each written token; capability `value_head`."""
 
     def values(self, batch: TurnBatch) -> Tensor:
@@ -143,14 +147,6 @@ class Critic(Protocol):
 
     def forward_backward(self, batch: TurnBatch, loss: Loss) -> Mapping[str, float]:
         """One pass over one micro-batch, `loss` a function of value_BT. Returns {"loss": …}."""
-
-    def optim_step(self, learning_rate: float) -> StepStats: ...
-
-    def save(self, path: Path) -> None:
-        """Weights as safetensors and the optimizer's state into the folder `path`."""
-
-    def load(self, path: Path) -> None:
-        """The exact state that `save` wrote."""
 
 
 class Tokenizer(Protocol):

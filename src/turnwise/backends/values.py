@@ -8,28 +8,23 @@ Axes: `N` written tokens, in reading order; `W` width of a state.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from turnwise.backends.protocol import Loss, StepStats
+from turnwise.backends.protocol import Loss, Weights
 from turnwise.errors import ShapeError, TrainingError
 from turnwise.tokens import TurnBatch, microbatches
 
 
-class Body(Protocol):
+class Body(Weights, Protocol):
     """A learner whose states can be read and learnt through; the head is among its weights."""
 
     role: str
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
         """state_NW of one pass: of the token before each written one."""
-
-    def optim_step(self, learning_rate: float) -> StepStats: ...
-    def save(self, path: Path) -> None: ...
-    def load(self, path: Path) -> None: ...
 
 
 class ValueLearner:

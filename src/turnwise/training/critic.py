@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from turnwise.arrays import spread_to_tokens, turn_sum
-from turnwise.backends.protocol import AdapterSpec, Backend
+from turnwise.backends.protocol import AdapterSpec, Backend, Weights
 from turnwise.errors import ConfigError
 from turnwise.tokens import TurnBatch, microbatches
 from turnwise.training.config import CriticConfig
@@ -24,7 +24,6 @@ from turnwise.training.value_models import (
     ScalarValues,
     ValueModel,
     VerdictValues,
-    Weights,
     verdict_of,
 )
 

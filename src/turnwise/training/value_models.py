@@ -6,13 +6,12 @@ target for each. Axes: `N` such tokens in reading order; `R` packed rows of `S` 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from turnwise.backends.protocol import Critic, Learner, StepStats, Tokenizer
+from turnwise.backends.protocol import Critic, Learner, Tokenizer, Weights
 from turnwise.errors import ConfigError
 from turnwise.losses import clipped_value_loss, verdict_loss, verdict_value
 from turnwise.tokens import Branch, Packed, TurnBatch, pack, separate
@@ -31,14 +30,6 @@ class Lesson:
         batch = self.batch.rows(index)
         width = batch.token_BT.shape[1]
         return Lesson(batch, self.target_BT[index, :width], self.before_BT[index, :width])
-
-
-class Weights(Protocol):
-    """The part of a learner that steps and is kept."""
-
-    def optim_step(self, learning_rate: float) -> StepStats: ...
-    def save(self, path: Path) -> None: ...
-    def load(self, path: Path) -> None: ...
 
 
 class ValueModel(Protocol):
