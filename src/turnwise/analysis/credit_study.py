@@ -126,8 +126,7 @@ def _is_turn(records: Sequence[Record]) -> Tensor:
     K = max((len(one.trajectory.turns) for one in records), default=0)
     is_turn_BK = torch.zeros(len(records), K, dtype=torch.bool)
     for b, record in enumerate(records):
-        for k, turn in enumerate(record.trajectory.turns):
-            is_turn_BK[b, k] = turn.stop > turn.start
+        is_turn_BK[b, record.trajectory.written_turns] = True
     return is_turn_BK
 
 

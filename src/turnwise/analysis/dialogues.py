@@ -232,7 +232,7 @@ def _facts(record: Record) -> str:
     score = trajectory.outcome.score
     parts = [f"{name} {shown(value)}" for name, value in sorted(trajectory.outcome.parts.items())]
     judged = "not judged" if score is None else f"score {shown(score)}"
-    written = sum(turn.stop - turn.start for turn in trajectory.turns)
+    written = sum(turn.num_tokens for turn in trajectory.turns)
     ending = str(trajectory.ending).replace("_", " ")
     counts = [_count(len(trajectory.turns), "turn"), _count(written, "token") + " written"]
     return " · ".join([judged, *parts, *counts, f"ended by {ending}"])

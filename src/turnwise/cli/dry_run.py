@@ -54,7 +54,7 @@ def _preview(assembly: Assembly, trajectory: Trajectory) -> list[str]:
 
 def _lengths(config: RunConfig, played: list[Trajectory]) -> list[str]:
     tokens = sorted(len(t.token_ids) for t in played)
-    turns = sorted(turn.stop - turn.start for t in played for turn in t.turns)
+    turns = sorted(turn.num_tokens for t in played for turn in t.turns)
     return [
         f"dialogue length: median {tokens[len(tokens) // 2]}, longest {tokens[-1]} of "
         f"{config.rollout.max_conversation_tokens} tokens allowed",

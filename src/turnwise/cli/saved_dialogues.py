@@ -51,7 +51,7 @@ class Saved:
             return BROKEN_OFF
         if isinstance(self.dialogue, Logged):
             return ""
-        return "" if any(turn.stop > turn.start for turn in self.dialogue.turns) else UNWRITTEN
+        return "" if self.dialogue.written_turns else UNWRITTEN
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _trajectory(logged: Logged, file: Path, chat: ChatFormat) -> Trajectory:
         Turn(start, stop, (0.0,) * (stop - start), "stop", feedback)
         for (start, stop), feedback in zip(found.turns, found.feedback, strict=True)
     )
-    written = sum(turn.stop - turn.start for turn in turns)
+    written = sum(turn.num_tokens for turn in turns)
     return Trajectory(
         scenario_id=logged.scenario_id,
         group_id=logged.group_id,

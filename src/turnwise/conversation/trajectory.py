@@ -55,11 +55,15 @@ class Turn:
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.stop:
             raise TokensError(f"expected 0 <= start <= stop, got {self.start}..{self.stop}")
-        if len(self.logp_behaviour) != self.stop - self.start:
+        if len(self.logp_behaviour) != self.num_tokens:
             raise TokensError(
-                f"a turn of {self.stop - self.start} tokens has {len(self.logp_behaviour)} "
+                f"a turn of {self.num_tokens} tokens has {len(self.logp_behaviour)} "
                 "log-probabilities; the sampler must return one for each token"
             )
+
+    @property
+    def num_tokens(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,11 @@ class Trajectory:
             edge = turn.stop
 
     @property
+    def written_turns(self) -> list[int]:
+        """Indices of the turns in which the policy wrote something."""
+        return [k for k, turn in enumerate(self.turns) if turn.num_tokens]
+
+    @property
     def message_of_turn(self) -> list[int]:
         """Where each turn's message stands: the last ones, an opening may hold some of its own."""
         said = assistant_messages(self.conversation)
@@ -116,5 +125,5 @@ def is_trainable(trajectory: Trajectory) -> bool:
     return (
         trajectory.ending is not Ending.SPEAKER_FAILED
         and trajectory.outcome.score is not None
-        and any(turn.stop > turn.start for turn in trajectory.turns)
+        and bool(trajectory.written_turns)
     )

@@ -126,4 +126,4 @@ def _std_error(score_NM: Tensor) -> Tensor:
 def _written_after(trajectory: Trajectory, plan: Plan) -> int:
     assert plan.prefix is not None, "a continuation continues something"
     later = trajectory.turns[len(plan.prefix.turns) :]
-    return sum(turn.stop - turn.start for turn in later)
+    return sum(turn.num_tokens for turn in later)

@@ -181,7 +181,7 @@ async def _heard(
 def _trajectory(
     task: Task[S], scenario: S, plan: Plan, played: Played, policy_version: int, start_s: float
 ) -> Trajectory:
-    written = sum(turn.stop - turn.start for turn in played.turns)
+    written = sum(turn.num_tokens for turn in played.turns)
     if played.ending is Ending.SPEAKER_FAILED:
         outcome, turns = Outcome(None), played.turns
     else:

@@ -111,7 +111,8 @@ def counterfactuals(
         alternatives = _usable(trajectories, refusal, alternatives)
     refuse_groups(trajectories, refusal, is_scored_B, min_group_turns)
 
-    shape = (len(trajectories), _num_turns(trajectories))
+    num_turns = max((k + 1 for one in trajectories for k in one.written_turns), default=0)
+    shape = (len(trajectories), num_turns)
     is_eligible_BK = torch.zeros(shape, dtype=torch.bool)
     is_identical_BK, copied_share_BK = is_eligible_BK.clone(), torch.zeros(shape)
     fill_used = [[""] * len(words) for words in refusal]
@@ -267,11 +268,6 @@ def _stop_with_markup(trajectory: Trajectory, k: int, chat: ChatFormat) -> int:
     if k + 1 == len(trajectory.turns):
         return turn.stop
     return turn.stop + len(chat.closing(is_closed=turn.stop_reason == "stop"))
-
-
-def _num_turns(trajectories: Sequence[Trajectory]) -> int:
-    turns = ((k, turn) for one in trajectories for k, turn in enumerate(one.turns))
-    return max((k + 1 for k, turn in turns if turn.stop > turn.start), default=0)
 
 
 def _siblings(

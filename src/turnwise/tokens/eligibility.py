@@ -61,9 +61,9 @@ def _refusal(
     if k + 1 == len(trajectory.turns):
         return Refusal.LAST_TURN
     turn, following = trajectory.turns[k], trajectory.turns[k + 1]
-    if turn.start == turn.stop:
+    if not turn.num_tokens:
         return Refusal.EMPTY_TURN
-    if following.start == following.stop:
+    if not following.num_tokens:
         return Refusal.EMPTY_NEXT_TURN
     if not turn.feedback:
         return Refusal.NO_FEEDBACK

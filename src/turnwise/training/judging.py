@@ -41,14 +41,14 @@ async def judged_turn_scores(
     Raises ShapeError if a dialogue has another number of assistant messages than of turns,
     EmptyStepError if nobody wrote anything, OutcomeError for a dialogue without an outcome.
     """
-    K = max((k + 1 for one in trajectories for k in _written(one)), default=0)
+    K = max((k + 1 for one in trajectories for k in one.written_turns), default=0)
     if K == 0:
         raise EmptyStepError("expected a written turn to judge, found none; leave the step out")
     before = replace(jury.spent)
     answers = await _all_answers(jury, trajectories)
     score_BK, is_turn_BK = torch.zeros(len(answers), K), torch.zeros(len(answers), K).bool()
     for b, (trajectory, answer) in enumerate(zip(trajectories, answers, strict=True)):
-        is_turn_BK[b, _written(trajectory)] = True
+        is_turn_BK[b, trajectory.written_turns] = True
         if isinstance(answer, str):
             score_BK[b] = torch.nan
         else:
@@ -93,8 +93,3 @@ async def _answer(jury: Jury, trajectory: Trajectory) -> tuple[float, ...] | str
             "are not of the same dialogue"
         )
     return weights
-
-
-def _written(trajectory: Trajectory) -> list[int]:
-    """Indices of the turns in which the policy wrote something."""
-    return [k for k, turn in enumerate(trajectory.turns) if turn.stop > turn.start]
