@@ -30,11 +30,6 @@ def test_presets_differ_where_they_should() -> None:
     table = catalogue.preset_table("itpo-norm")
     assert table["method.logits"]["public-code"] == "mean_times_global_length"
     assert table["prm.trust"] == {"default": True, "paper": False, "public-code": False}
-    assert table["info.fill"] == {
-        "default": "gap",
-        "paper": "compact",
-        "public-code": "pad_repeat",
-    }
     assert "method.credit" not in table
     assert not [key for key in table if key.startswith("info.")]
     of_infopo = catalogue.preset_table("infopo")

@@ -67,20 +67,15 @@ def _combination(credit: str, estimator: str) -> Combination:
     return Combination(credit, estimator, (policy, reference, prm, critic))
 
 
-# What a preset sets depends on whose method it is: ITPO's sections, and InfoPO's own.
-_PRESET_SECTIONS = {"itpo-norm": ("method", "prm", "train"), "infopo": ("info",)}
-
-
-def preset_table() -> dict[str, dict[str, object]]:
-    """Setting -> preset -> value, for the settings in which the presets differ."""
+def preset_table(credit: CreditName) -> dict[str, dict[str, object]]:
+    """Setting -> preset -> value, for the settings in which the presets of a credit differ."""
     table: dict[str, dict[str, object]] = {}
-    for credit, sections in _PRESET_SECTIONS.items():
-        for preset in get_args(PresetName):
-            method = {"preset": preset, "credit": credit}
-            config = resolved(RunConfig.model_validate({"method": method}))
-            for section in sections:
-                for name, value in getattr(config, section).model_dump().items():
-                    table.setdefault(f"{section}.{name}", {})[preset] = value
+    for preset in get_args(PresetName):
+        method = {"preset": preset, "credit": credit}
+        config = resolved(RunConfig.model_validate({"method": method}))
+        for section in ("method", "info", "prm", "train"):
+            for name, value in getattr(config, section).model_dump().items():
+                table.setdefault(f"{section}.{name}", {})[preset] = value
     del table["method.preset"]
     return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
