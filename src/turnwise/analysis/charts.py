@@ -84,7 +84,7 @@ def line_chart(
     return figure(title, note, body, _joined_keys(keys))
 
 
-def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Markup:
+def stacked_chart(title: str, lines: Sequence[Line]) -> Markup:
     """Shares of a whole over time, one layer a series; a step's values are scaled to sum to 1."""
     steps = sorted({x for line in lines for x, _ in line.points})
     layers = [{x: max(y, 0.0) for x, y in line.points} for line in lines]
@@ -107,7 +107,7 @@ def stacked_chart(title: str, lines: Sequence[Line], *, note: str = "") -> Marku
         body.append(_polygon(f"layer s{i % COLOURS}", edge, line.name))
         keys.append(_key(f"s{i % COLOURS}", line.name, share[-1]))
         below = above
-    return figure(title, note, [*body, _axes(frame, "step")], _joined_keys(keys))
+    return figure(title, "", [*body, _axes(frame, "step")], _joined_keys(keys))
 
 
 def moving_mean(points: Sequence[Point], window: int) -> list[Point]:

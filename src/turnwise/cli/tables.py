@@ -203,7 +203,7 @@ def _by_turn(study: "CreditStudy") -> Table:
 
 
 def _known(number: float) -> str:
-    return _decimal(number, "-") if isfinite(number) else "-"
+    return _decimal(number) if isfinite(number) else "-"
 
 
 def _scores(name: str, summary: Numbers) -> Table:
@@ -250,14 +250,14 @@ def _interval(summary: Numbers, part: str) -> str:
     return _bounds(*(summary.get(f"{part}/{end}", nan) for end in ("mean", "low", "high")))
 
 
-def _bounds(mean: float, low: float, high: float, *, sign: str = "-") -> str:
+def _bounds(mean: float, low: float, high: float) -> str:
     """A mean with its interval; alone where one scenario gives no interval."""
     if not isfinite(low + high):
-        return _decimal(mean, sign)
-    return f"{_decimal(mean, sign)} [{_decimal(low, sign)}, {_decimal(high, sign)}]"
+        return _decimal(mean)
+    return f"{_decimal(mean)} [{_decimal(low)}, {_decimal(high)}]"
 
 
-def _decimal(number: float, sign: str) -> str:
+def _decimal(number: float, sign: str = "-") -> str:
     """Three decimals, without the zero before the point, so that a row fits a terminal."""
     return f"{number:{sign}.3f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:{sign}.3f}"
 
