@@ -295,7 +295,7 @@ LACKING: dict[str, tuple[Sources, str, set[str]]] = {
         {"oracle"},
     ),
     "a judge's address": (
-        replace(COMPLETE, judges_by_truth=False, judge_lacks="base_url"),
+        replace(COMPLETE, judges_by_truth=False, judge_lacks="judge.base_url"),
         "needs judge.base_url",
         {"judge"},
     ),

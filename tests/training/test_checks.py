@@ -34,6 +34,7 @@ VALUES = ("method.estimator", "implicit-value")
 INFOPO = ("method.credit", "infopo")
 PUBLIC = ("method.preset", "public-code")
 NORM = ("method.credit", "itpo-norm")
+JUDGED = (("method.credit", "judge"), ("judge.kind", "llm"))
 
 
 def gated(*names: str) -> Pairs:
@@ -56,6 +57,9 @@ REFUSED: Sequence[tuple[Pairs, str, str]] = [
         ([("method.credit", {"trajectory": 1.0, "itpo": 1.0}), of], "method.credit", "one return")
         for of in (PPO, VALUES)
     ],
+    # judges
+    (JUDGED, "judge.kind", "needs judge.base_url"),
+    ([*JUDGED, ("judge.base_url", "http://x/v1")], "judge.kind", "needs judge.model"),
     # information
     ([INFOPO, ("info.placeholder", "")], "info.placeholder", 'info.fill = "gap" puts it'),
     *[

@@ -10,8 +10,8 @@ from turnwise.cli.settings import did_you_mean
 from turnwise.errors import ConfigError
 from turnwise.tasks import KnowsTruth
 from turnwise.tasks.registry import AnyTask, make
-from turnwise.training.config import CreditName, JudgeConfig, RunConfig
-from turnwise.training.terms import NEEDS_PRM, needs_critic, needs_prm
+from turnwise.training.config import CreditName, RunConfig
+from turnwise.training.terms import NEEDS_PRM, missing_of_judge, needs_critic, needs_prm
 
 NEED_OUTCOMES = frozenset(
     {"trajectory", "uniform", "random", "judge", "itpo-norm", "value", "lookahead"}
@@ -69,17 +69,11 @@ def sources_of(
         is_of_task=is_of_task,
         knows_truth=is_of_task and isinstance(task, KnowsTruth),
         judges_by_truth=config.judge.kind == "rules",
-        judge_lacks=_missing_setting(config.judge),
+        judge_lacks=missing_of_judge(config.judge),
         has_outcomes=any(one.has_outcome for one in dialogues),
         has_siblings=all(groups.count(group) > 1 for group in set(groups)),
         has_feedback=any(one.has_feedback for one in dialogues),
     )
-
-
-def _missing_setting(judge: JudgeConfig) -> str:
-    if judge.kind == "rules":
-        return ""
-    return next((key for key in ("base_url", "model") if not getattr(judge, key)), "")
 
 
 def _is_of(task: AnyTask, saved: Saved) -> bool:
@@ -126,10 +120,7 @@ def lack(name: CreditName, sources: Sources) -> str:
             "use judge.kind=llm"
         )
     if name == "judge" and sources.judge_lacks:
-        return (
-            f"with judge.kind=llm needs judge.{sources.judge_lacks}; give it, or use "
-            "judge.kind=rules"
-        )
+        return f"with judge.kind=llm needs {sources.judge_lacks}; give it, or use judge.kind=rules"
     if name == "lookahead" and not sources.is_of_task:
         return f"plays dialogues on and needs their task; {_about_task(sources)}"
     if name == "lookahead" and not sources.has_siblings:

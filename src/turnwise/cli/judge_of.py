@@ -11,6 +11,7 @@ from turnwise.errors import ConfigError
 from turnwise.judges import LLMJudge, RuleJudge
 from turnwise.tasks import KnowsTruth
 from turnwise.tasks.registry import AnyTask
+from turnwise.training.checks import check_judge
 from turnwise.training.config import JudgeConfig
 from turnwise.training.judging import Jury
 from turnwise.training.truth import informed_weights, scenario_seed
@@ -35,12 +36,7 @@ def build_judge(
 
 
 def _endpoint(config: JudgeConfig) -> ChatEndpoint:
-    for key in ("base_url", "model"):
-        if not getattr(config, key):
-            raise ConfigError(
-                f'judge.kind = "llm" needs judge.{key}, found nothing; give it, or use judge.kind '
-                '= "rules"'
-            )
+    check_judge(config)
     patience = Patience(config.retries, config.timeout_s, config.total_timeout_s)
     return ChatEndpoint(
         config.base_url,

@@ -1,8 +1,14 @@
 """Which settings make no sense together, and why."""
 
 from turnwise.errors import ConfigError
-from turnwise.training.config import CreditName, MethodConfig, RunConfig
-from turnwise.training.terms import credit_names, keeps_lone_outcomes, label, only
+from turnwise.training.config import CreditName, JudgeConfig, MethodConfig, RunConfig
+from turnwise.training.terms import (
+    credit_names,
+    keeps_lone_outcomes,
+    label,
+    missing_of_judge,
+    only,
+)
 
 # Redistribution needs weights; an outcome alone has one advantage, which is loo_total's at turn 1.
 _OF_WEIGHTS = ("redistribute", "loo_turn_index", "loo_total", "own_turn", "masked_rloo")
@@ -37,6 +43,8 @@ def check(config: RunConfig) -> None:
     for name in estimated:
         _check_dense(name, method)
         _check_baseline(name, only(method, name))
+    if "judge" in credit_names(method):
+        check_judge(config.judge)
     _check_blame(method)
     _check_kl(config)
     _check_sizes(config)
@@ -189,6 +197,16 @@ def _check_baseline(name: CreditName, method: MethodConfig) -> None:
             'method.baseline = "masked_rloo" has nothing to learn from: with method.credit = '
             f"{name}, method.coef_outcome = {method.coef_outcome} and method.coef_prm = "
             f"{method.coef_prm} every reward counts 0; raise one of the coefficients"
+        )
+
+
+def check_judge(judge: JudgeConfig) -> None:
+    """Raises ConfigError for a language model without an address or a name."""
+    missing = missing_of_judge(judge)
+    if missing:
+        raise ConfigError(
+            f'judge.kind = "llm" needs {missing}, found nothing; give it, or use judge.kind = '
+            '"rules"'
         )
 
 

@@ -7,6 +7,7 @@ from turnwise.training.config import (
     BaselineName,
     CreditName,
     InfoConfig,
+    JudgeConfig,
     MethodConfig,
     RunConfig,
     Schedule,
@@ -97,3 +98,10 @@ def needs_prm(config: RunConfig) -> bool:
 def needs_critic(config: RunConfig) -> bool:
     """Whether the run's method reads a value function of its own."""
     return config.method.estimator == "ppo" or "value" in credit_names(config.method)
+
+
+def missing_of_judge(judge: JudgeConfig) -> str:
+    """The setting without which a language model cannot be asked; "" if none is missing."""
+    if judge.kind == "rules":
+        return ""
+    return next((f"judge.{key}" for key in ("base_url", "model") if not getattr(judge, key)), "")
