@@ -50,6 +50,11 @@ def test_a_sign_names_its_number_and_a_remedy(
     assert remedy in text
 
 
+@pytest.mark.parametrize("source", ["critic/loss", "info/gain_mean"])
+def test_groups_that_end_alike_are_no_sign_where_something_else_teaches(source: str) -> None:
+    assert warnings([FINE | {"group/zero_variance_frac": 1.0, source: 0.1}]) == []
+
+
 def test_an_entropy_that_fell_because_the_policy_is_good_is_no_collapse() -> None:
     assert warnings([FINE, FINE | {"entropy": 0.01, "reward/mean": 0.95}]) == []
 
