@@ -234,6 +234,13 @@ def test_a_dry_run_says_what_would_happen(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_knows_what_a_method_asks_besides(tmp_path: Path) -> None:
+    of = settings(tmp_path / "run", "method.credit=lookahead", "rollout.max_turns=1")
+    assert "credit lookahead plays 0 continuations" in "\n".join(jobs.dry_run(of).lines)
+    alone = settings(tmp_path / "run", "train.num_generations=1", "method.estimator=ppo")
+    assert "would teach nothing" not in "\n".join(jobs.dry_run(alone).warnings)
+
+
 def test_a_person_talks_until_one_says_bye(run: Path) -> None:
     lines = iter(["please book a room .", "friday .", "bye"])
     shown: list[str] = []

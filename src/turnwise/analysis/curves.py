@@ -56,8 +56,8 @@ def checks(run: RunRecords) -> list[Chapter]:
         Chapter(
             "health",
             "Health of the policy",
-            "A rising KL with falling entropy is a policy that collapses; groups whose siblings "
-            "all score the same teach nothing.",
+            "A rising KL with falling entropy is a policy that collapses; where siblings "
+            "all score the same, outcomes teach nothing.",
             kept(_health(run.train)),
             "No policy diagnostics were recorded.",
         ),

@@ -16,6 +16,7 @@ from turnwise.training.metrics import dialogue_metrics
 from turnwise.training.observer import Silent
 from turnwise.training.presets import resolved
 from turnwise.training.step import plans
+from turnwise.training.terms import credit_names, needs_critic
 
 _PROBE_GROUPS = 4
 
@@ -77,6 +78,7 @@ def _costs(
         f"of playing on {device.type} at the probe's speed ({len(played)} dialogues in "
         f"{seconds:.1f} s, small batches are slower); learning takes about as long again or twice "
         "that",
+        *_continuations(config, played),
         f"weights {weights / 2**20:.0f} MiB"
         + (
             f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GiB free"
@@ -84,6 +86,16 @@ def _costs(
             else ""
         )
         + (f"; {trained / 1e6:.2f} M parameters learn" if trained else ""),
+    ]
+
+
+def _continuations(config: RunConfig, played: list[Trajectory]) -> list[str]:
+    if "lookahead" not in credit_names(config.method):
+        return []
+    states = sum(max(len(one.turns) - 1, 0) for one in played) / len(played)
+    return [
+        f"credit lookahead plays {config.lookahead.samples * states:.0f} continuations of each "
+        "dialogue besides"
     ]
 
 
@@ -96,7 +108,8 @@ def _warnings(config: RunConfig, numbers: dict[str, float], played: list[Traject
         out.append(
             f"{numbers['turns/cut_frac']:.0%} of the turns are cut; raise rollout.max_turn_tokens"
         )
-    if numbers["group/zero_variance_frac"] > 0.8:
+    teaches_otherwise = needs_critic(config) or "infopo" in credit_names(config.method)
+    if numbers["group/zero_variance_frac"] > 0.8 and not teaches_otherwise:
         out.append("most groups have one and the same outcome: they would teach nothing")
     if numbers["user/errors"]:
         out.append(f"{numbers['user/errors']:.0f} dialogues failed; see the user or endpoint")
