@@ -95,27 +95,16 @@ def score_information(
         else separate(trunks, branches)
     )
     logp_RS = policy.logp(packed.batch, temperature=temperature)
-    factual_BT, counterfactual_BT = packed.factual(logp_RS), packed.counterfactual(logp_RS)
     turn_BT, K = trunks.turn_of_token_BT, found.is_eligible_BK.shape[1]
-    factual_BK = next_turn_sum(factual_BT, turn_BT, K)
-    eligible, clamped = (found.is_eligible_BK, found.is_identical_BK), None
-    if info.fill == "marginal":
-        gain_BK = _marginal(packed, logp_RS, found, factual_BK, turn_BT, info)
-    elif info.score == "full_kl":
-        scorer = cast(BranchScorer, policy)  # capability `branches`
-        kl_N = scorer.divergence(packed.batch, *packed.pairs(), temperature=temperature)
-        gain_BK = gain_full_kl(packed.at_targets(kl_N), turn_BT, *eligible)
-    else:
-        ratio_BT = next_turn_log_ratio(factual_BT, counterfactual_BT, turn_BT, *eligible)
-        gain_BK = _OF_LOG_RATIOS[info.score](ratio_BT, turn_BT, K)
-        clamped = clamped_tokens(ratio_BT) if info.score == "k3" else None
+    gain_BK, clamped = _gains(policy, packed, logp_RS, found, turn_BT, info, temperature)
+    factual_BT, counterfactual_BT = packed.factual(logp_RS), packed.counterfactual(logp_RS)
     behaviour_BT = torch.where(batch.written_BT, factual_BT, 0.0)
     check_finite(behaviour_BT, "policy")
     scores = InfoScores(
         gain_BK=gain_BK,
         is_eligible_BK=found.is_eligible_BK,
         copied_share_BK=found.copied_share_BK,
-        logp_factual_BK=factual_BK,
+        logp_factual_BK=next_turn_sum(factual_BT, turn_BT, K),
         logp_counterfactual_BK=next_turn_sum(counterfactual_BT, turn_BT, K),
         is_scored_B=is_scored_B,
         refusal=found.refusal,
@@ -153,14 +142,28 @@ def check_capabilities(info: InfoConfig, capabilities: Capabilities) -> None:
         )
 
 
-def _marginal(
+def _gains(
+    policy: Learner,
     packed: Packed,
     logp_RS: Tensor,
     found: Counterfactuals,
-    factual_BK: Tensor,
-    turn_of_token_BT: Tensor,
+    turn_BT: Tensor,
     info: InfoConfig,
-) -> Tensor:
-    sum_BKM, is_there_BKM = found.sums(packed.of_branches(logp_RS))
-    gain_BK = gain_marginal(factual_BK, sum_BKM, is_there_BKM, found.is_eligible_BK)
-    return per_next_token(gain_BK, turn_of_token_BT) if info.score == "mean" else gain_BK
+    temperature: float,
+) -> tuple[Tensor, int | None]:
+    """gain_BK by info.fill and info.score, and of score k3 how many tokens were clamped."""
+    factual_BT, K = packed.factual(logp_RS), found.is_eligible_BK.shape[1]
+    if info.fill == "marginal":
+        others = found.sums(packed.of_branches(logp_RS))
+        sum_BK = next_turn_sum(factual_BT, turn_BT, K)
+        gain_BK = gain_marginal(sum_BK, *others, found.is_eligible_BK)
+        return per_next_token(gain_BK, turn_BT) if info.score == "mean" else gain_BK, None
+    eligible = (found.is_eligible_BK, found.is_identical_BK)
+    if info.score == "full_kl":
+        scorer = cast(BranchScorer, policy)  # capability `branches`
+        kl_N = scorer.divergence(packed.batch, *packed.pairs(), temperature=temperature)
+        return gain_full_kl(packed.at_targets(kl_N), turn_BT, *eligible), None
+    counterfactual_BT = packed.counterfactual(logp_RS)
+    ratio_BT = next_turn_log_ratio(factual_BT, counterfactual_BT, turn_BT, *eligible)
+    gain_BK = _OF_LOG_RATIOS[info.score](ratio_BT, turn_BT, K)
+    return gain_BK, clamped_tokens(ratio_BT) if info.score == "k3" else None
