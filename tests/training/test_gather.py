@@ -111,6 +111,20 @@ def test_continuations_are_played_from_every_turn_that_is_not_the_last() -> None
     assert_close(start, others.flatten())  # Σ_k R_k = y − mean of the siblings' outcomes
 
 
+def test_a_dialogue_alone_has_no_value_before_its_first_turn() -> None:
+    config = settings(credit("lookahead"))
+    together = dialogues(config)
+    apart = [replace(one, group_id=f"{b}") for b, one in enumerate(together)]
+    found = []
+    for judged in (together, apart):
+        of = asyncio.run(survey(stage(), learners(config), config, judged, ["lookahead"]))
+        assert of.lookahead_BK is not None
+        found.append(of.lookahead_BK)
+    assert torch.isfinite(found[0]).all()
+    assert torch.isnan(found[1][:, 0]).all()
+    assert torch.equal(found[0][:, 1:], found[1][:, 1:])
+
+
 def test_for_a_weight_of_zero_nothing_is_asked_reported_or_recorded() -> None:
     plain, idle = stepped(settings(credit("trajectory"))), stepped(settings(credit(NOTHING)))
     assert untimed(idle) == untimed(plain)

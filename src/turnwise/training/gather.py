@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from turnwise.advantages import leave_one_out, sum_with_last_max
+from turnwise.advantages import has_siblings, leave_one_out, sum_with_last_max
 from turnwise.conversation import Trajectory
 from turnwise.credit import lookahead_rewards, outcome_on_last_turn, turns_from_mask_runs
 from turnwise.losses import kl_turn_reward
@@ -245,7 +245,10 @@ async def _with_lookahead(
         seed=config.seed,
         scenario_seed_of=scenario_seed,
     )
-    outcome_B = evidence.outcome_B
-    start_B = outcome_B - leave_one_out(outcome_B, evidence.group_B, evidence.is_valid_B)
+    outcome_B, siblings = evidence.outcome_B, (evidence.group_B, evidence.is_valid_B)
+    start_B = outcome_B - leave_one_out(outcome_B, *siblings)
+    # Alone (as in an evaluation) a dialogue has no value before its first turn, least of all its
+    # own outcome.
+    start_B = torch.where(has_siblings(*siblings), start_B, torch.nan)
     reward_BK = lookahead_rewards(values.value_BK, start_B, evidence.is_turn_BK)
     return replace(evidence, lookahead_BK=reward_BK), values.metrics()
