@@ -36,7 +36,7 @@ def test_presets_differ_where_they_should() -> None:
     assert of_infopo["info.fill"] == {
         "default": "gap", "paper": "compact", "public-code": "pad_repeat"
     }  # fmt: skip
-    assert of_infopo["method.estimator"]["paper"] == "grpo"
+    assert of_infopo["train.beta"]["paper"] == 0.0
     assert not [key for key in of_infopo if key.startswith("prm.")]
 
 

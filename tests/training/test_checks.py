@@ -81,11 +81,13 @@ REFUSED: Sequence[tuple[Pairs, str, str]] = [
     ),
     ([INFOPO, GRPO, ALONE], "info.group_of_one", "compares the turns of siblings"),
     ([INFOPO, PPO, ALONE], "train.num_generations", "compares the turns of siblings"),
+    ([INFOPO, ("info.placeholder", "  ")], "info.placeholder", "is empty"),
+    ([("method.credit", {"infopo": 0.0, "itpo": 0.0})], "method.credit", "every weight"),
     # siblings
     ([ALONE], "train.num_generations", "rloo compares siblings"),
     ([NORM, GRPO, ALONE], "train.num_generations", "grpo compares siblings"),
     (
-        [INFOPO, ALONE, ("info.group_of_one", "raw")],
+        [INFOPO, ALONE, ("info.group_of_one", "raw"), ("method.estimator", "rloo")],
         "train.num_generations",
         "rloo compares siblings",
     ),
@@ -111,7 +113,7 @@ REFUSED: Sequence[tuple[Pairs, str, str]] = [
     # estimators and baselines
     ([PUBLIC, GRPO], "method.estimator", "one estimator"),
     *[
-        ([("method.credit", name), GRPO], "method.credit", "no single group std")
+        ([("method.credit", name), GRPO], "method.credit", "group std of their own")
         for name in ("prime", "value", "lookahead", "oracle")
     ],
     *[
@@ -263,7 +265,7 @@ def test_the_columns_of_infopos_page(preset: str, expected: tuple[object, ...]) 
     ) == expected
     assert (info.score, info.beta, info.gate_temperature) == ("mean", 0.5, 0.5)
     is_published = preset != "default"
-    assert done.method.estimator == ("grpo" if is_published else "rloo")
+    assert done.method.estimator == "grpo"
     assert (done.train.beta == 0.0) == is_published
     assert (done.method.scaling, done.method.length_penalty) == ("none", 0.0)
 

@@ -63,6 +63,11 @@ def _check_sum(method: MethodConfig, estimated: list[CreditName]) -> None:
     names = credit_names(method)
     if not names:
         raise ConfigError("method.credit is an empty sum; name a credit, e.g. {infopo = 1.0}")
+    if isinstance(method.credit, dict) and not any(method.credit.values()):
+        raise ConfigError(
+            f"every weight of method.credit ({label(method)}) is 0, so that nothing is learnt from "
+            "outcomes; raise one, e.g. {trajectory = 1.0}"
+        )
     is_sum = isinstance(method.credit, dict)
     if is_sum and method.preset != "default":
         raise ConfigError(
@@ -93,7 +98,7 @@ def _check_info(config: RunConfig) -> None:
     if "infopo" not in credit_names(config.method):
         return
     info = config.info
-    if not info.placeholder and info.fill not in ("drop", "marginal"):
+    if not info.placeholder.strip() and info.fill not in ("drop", "marginal"):
         raise ConfigError(
             f'info.placeholder is empty, but info.fill = "{info.fill}" puts it in the place of the '
             'feedback; give it a text, or use fill "drop"'
@@ -176,8 +181,8 @@ def _check_dense(name: CreditName, method: MethodConfig) -> None:
         )
     if method.estimator == "grpo" and name in ("prime", "value", "lookahead", "oracle"):
         raise ConfigError(
-            f"method.estimator = grpo is not defined for method.credit = {name}: dense "
-            "rewards have no single group std; use rloo"
+            f"method.estimator = grpo is not defined for method.credit = {name}: rewards of tokens "
+            "and differences of values have no group std of their own; use rloo"
         )
 
 

@@ -50,11 +50,13 @@ def credit_findings(
 
 
 def _told_apart(config: RunConfig, evidence: Evidence) -> list[CreditName]:
-    """The run's own credits that tell turns apart, and the plain rewards of its PRM."""
+    """The run's own credits that tell turns apart, and what its PRM and critic say."""
     known = known_credits(evidence, config.method)
     names = [name for name in known if name not in ("trajectory", "uniform", "oracle")]
     if evidence.prm is not None:
         names += [name for name in ("itpo", "itpo-norm") if name not in names]
+    if evidence.critic is not None and "value" not in names:
+        names.append("value")
     return names
 
 

@@ -42,7 +42,7 @@ from turnwise.training.gating import gate
 
 _OF_LOG_RATIOS = {"mean": gain_mean, "sum": next_turn_sum, "k3": gain_k3}
 _OWN_ROW = 1  # tokens of a row: a dialogue has its own, and a pass takes rows of similar length
-_SHARED_ROW = 16_384  # tokens of a row that siblings share
+_SHARED_ROW = 4_096  # tokens of a row that siblings share: a dense mask costs its square
 
 
 def is_worth_scoring(evidence: Evidence, info: InfoConfig, *, weight: float) -> Tensor:

@@ -48,7 +48,7 @@ _METHOD: dict[str, dict[str, object]] = {
 
 # What stands beside the information term: outcomes as they are, compared within the group.
 _BESIDE_INFO: dict[str, dict[str, object]] = {
-    "default": {"length_penalty": 0.0},
+    "default": {"length_penalty": 0.0, "estimator": "grpo"},
     "paper": {"length_penalty": 0.0, "estimator": "grpo"},
     "public-code": {"length_penalty": 0.0, "estimator": "grpo"},
 }
