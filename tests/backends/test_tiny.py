@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
@@ -26,6 +26,7 @@ def ids_of(messages: list[tuple[str, str]], generation_prompt: bool = False) -> 
 @settings(deadline=None)
 def test_any_text_is_written_and_read_back_but_for_one_leading_space(text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
+    assume(not any(name in text for name in TOKENIZER.all_special_tokens))  # they are no text
     read = TOKENIZER.decode(TOKENIZER.encode(text), skip_special_tokens=True)
     assert read == text.removeprefix(" ")
 
