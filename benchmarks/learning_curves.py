@@ -9,6 +9,9 @@ Two settings of `clarify` medium, each with both methods from one and the same s
     python benchmarks/learning_curves.py run --setting early --out docs/results/early.jsonl
     python benchmarks/learning_curves.py table --out docs/results/early.jsonl --figure early.svg
 
+A third method, `shuffled`, is InfoPO with the gains of each step dealt anew to its eligible turns:
+it has everything but the information.
+
 `run` appends one line a run and skips those that are there. The placeholder was chosen among two on
 seeds 100 and 101; everything else is the demo's, the same for both methods.
 """
@@ -17,18 +20,26 @@ import argparse
 import json
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from turnwise.cli import jobs
 from turnwise.cli.settings import load_config
 from turnwise.records import read_metrics, rows_of
+from turnwise.tokens import TurnBatch
+from turnwise.training import gather
+from turnwise.training.evidence import InfoScores
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "clarify_infopo.toml"
+CONTROL = "shuffled"  # infopo, each step's gains dealt anew to its eligible turns
 METHODS = {
     "grpo": ["method.credit=trajectory", "method.scaling=none", "method.length_penalty=0.0"],
     "infopo": [],
+    CONTROL: [],
 }
 SETTINGS = {
     "early": [
@@ -47,8 +58,26 @@ KEPT = {
 BLOCK = 5  # steps that a row of the table averages over
 
 
+def _deal_gains_anew() -> None:
+    """From here on a turn's gain in this process is that of any eligible turn of the step."""
+    honest = gather.score_information
+
+    def dealt(*given: Any, **named: Any) -> tuple[TurnBatch, InfoScores]:
+        batch, scores = honest(*given, **named)
+        asked_BK = scores.is_eligible_BK
+        noise = torch.Generator().manual_seed(int(batch.token_BT.sum()))
+        order = torch.randperm(int(asked_BK.sum()), generator=noise)
+        gain_BK = scores.gain_BK.clone()
+        gain_BK[asked_BK] = scores.gain_BK[asked_BK][order]
+        return batch, replace(scores, gain_BK=gain_BK)
+
+    gather.score_information = dealt  # the library has no setting for what only a control needs
+
+
 def one_run(setting: str, method: str, seed: int) -> dict[str, object]:
     """Trains once; keeps the curves of training and the held-out success at both ends."""
+    if method == CONTROL:
+        _deal_gains_anew()
     with tempfile.TemporaryDirectory() as folder:
         quiet = ["num_threads=1", "train.save_steps=100000", "train.save_trajectories_steps=100000"]
         given = [*quiet, "eval.every=0", *SETTINGS[setting], *METHODS[method]]
@@ -68,7 +97,7 @@ def one_run(setting: str, method: str, seed: int) -> dict[str, object]:
 def run(out: Path, setting: str, seeds: list[int], workers: int) -> None:
     done = {(row["method"], row["seed"]) for row in _rows(out)}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:  # a control stays alone
         running = [
             pool.submit(one_run, setting, method, seed)
             for seed in seeds
@@ -89,10 +118,11 @@ def _rows(out: Path) -> list[dict[str, object]]:
 
 
 def _curves(out: Path, name: str) -> dict[str, np.ndarray]:
-    """method -> seeds × steps, the same seeds for all."""
+    """method -> seeds × steps, the same seeds for all methods that were run."""
     rows = {(str(row["method"]), int(str(row["seed"]))): row for row in _rows(out)}
-    seeds = sorted(set.intersection(*({s for m, s in rows if m == method} for method in METHODS)))
-    return {m: np.array([rows[m, s][name] for s in seeds], dtype=float) for m in METHODS}
+    methods = [m for m in METHODS if any(m == method for method, _ in rows)]
+    seeds = sorted(set.intersection(*({s for m, s in rows if m == method} for method in methods)))
+    return {m: np.array([rows[m, s][name] for s in seeds], dtype=float) for m in methods}
 
 
 def _interval(value_N: np.ndarray) -> str:
@@ -102,31 +132,31 @@ def _interval(value_N: np.ndarray) -> str:
 
 
 def table(out: Path, figure: Path | None) -> None:
-    """Success in training by blocks of steps, the paired difference with a bootstrap over seeds."""
-    success, alike = _curves(out, "success"), _curves(out, "zero_variance")
-    seeds, steps = success["grpo"].shape
-    print(f"{seeds} seeds\n\n| steps | no spread (grpo) | grpo | infopo | infopo − grpo |")
-    print("|---|---|---|---|---|")
-    blocks = [(a, a + BLOCK) for a in range(0, steps, BLOCK)]
-    for a, b in [*blocks, (0, steps)]:
-        grpo_N, infopo_N = (success[m][:, a:b].mean(axis=1) for m in ("grpo", "infopo"))
-        print(
-            f"| {a + 1}–{b} | {alike['grpo'][:, a:b].mean():.2f} | {grpo_N.mean():.3f} "
-            f"| {infopo_N.mean():.3f} | {_interval(infopo_N - grpo_N)} |"
-        )
-    end = _curves(out, "end")
-    print(
-        f"| held out, end | | {end['grpo'].mean():.3f} | {end['infopo'].mean():.3f} "
-        f"| {_interval(end['infopo'] - end['grpo'])} |"
-    )
+    """Success in training by blocks of steps, paired differences with a bootstrap over seeds."""
+    success, end = _curves(out, "success"), _curves(out, "end")
+    alike = np.array([row["zero_variance"] for row in _rows(out) if row["method"] == "grpo"])
+    others = [method for method in success if method != "infopo"]
+    head = ["steps", "no spread (grpo)", *success, *(f"infopo − {method}" for method in others)]
+    print(f"{len(success['grpo'])} seeds\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    steps = success["grpo"].shape[1]
+    for a, b in [*((a, a + BLOCK) for a in range(0, steps, BLOCK)), (0, steps)]:
+        means = {method: rows[:, a:b].mean(axis=1) for method, rows in success.items()}
+        print(f"| {a + 1}–{b} | {alike[:, a:b].mean():.2f} | {_cells(means, others)} |")
+    print(f"| held out, end | | {_cells(end, others)} |")
     if figure is not None:
         figure.write_text(_figure(success), encoding="utf-8")
+
+
+def _cells(mean_N: dict[str, np.ndarray], others: list[str]) -> str:
+    shown = [f"{value_N.mean():.3f}" for value_N in mean_N.values()]
+    shown += [_interval(mean_N["infopo"] - mean_N[method]) for method in others]
+    return " | ".join(shown)
 
 
 def _figure(success: dict[str, np.ndarray]) -> str:
     """Mean success of three neighbouring steps, with the 95 % interval over seeds, as SVG."""
     width, height, left, top, bottom = 640, 320, 48, 28, 36
-    colours = {"grpo": "#b45309", "infopo": "#1d4ed8"}
+    colours = {"grpo": "#b45309", "infopo": "#1d4ed8", CONTROL: "#6b7280"}
     smooth = {
         m: np.apply_along_axis(np.convolve, 1, rows, np.ones(3) / 3, mode="valid")
         for m, rows in success.items()
