@@ -69,7 +69,7 @@ def test_without_spans_of_feedback_the_outcome_alone_trains(preset: str) -> None
     advantage_BT = token_advantages(evidence, config.method, config.info)
     assert torch.equal(advantage_BT, outcome_alone(config, evidence))
     assert advantage_BT.any()
-    found = credit_findings(asking.stage(), config, evidence, silent)
+    found = credit_findings(config, evidence, None)
     assert found["credit/infopo/refused/no_feedback"] == 7.0
     assert found["info/flat_groups"] == 2.0
     assert "info/gain_mean" not in found

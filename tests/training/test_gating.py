@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, tensor
 from torch.testing import assert_close
 
-from tests.rollouts.toy import stage
 from turnwise.advantages import JudgedTurns, scale_by_rms
 from turnwise.errors import ConfigError
 from turnwise.training.config import InfoConfig, RunConfig, Schedule
@@ -97,7 +96,7 @@ def test_without_spread_of_outcomes_the_information_term_alone_trains() -> None:
 
 
 def test_what_a_step_reports_of_it() -> None:
-    found = credit_findings(stage(), settings(), group(), [])  # a task without exact truth
+    found = credit_findings(settings(), group(), None)  # a task without exact truth
     assert found["info/share"] == pytest.approx(0.0843, abs=1e-4)
     assert found["info/gate_mean"] == pytest.approx(0.2396, abs=1e-4)
     assert found["info/gain_mean"] == pytest.approx(0.15)
@@ -108,12 +107,12 @@ def test_what_a_step_reports_of_it() -> None:
 def test_flat_groups_are_scored_ones_whose_gains_say_nothing() -> None:
     same_BK = torch.where(ELIGIBLE_BK, 0.2, 0.0).double()
     two = group_pair(same_BK, GAIN_BK)
-    assert credit_findings(stage(), settings(), two, [])["info/flat_groups"] == 1.0
+    assert credit_findings(settings(), two, None)["info/flat_groups"] == 1.0
     assert two.info is not None
     closed = replace(two, info=replace(two.info, is_scored_B=tensor([0, 0, 0, 1, 1, 1]).bool()))
-    assert credit_findings(stage(), settings(), closed, [])["info/flat_groups"] == 0.0
+    assert credit_findings(settings(), closed, None)["info/flat_groups"] == 0.0
     # .1 between them counts as none where less than 1 nat is noise.
-    noisy = credit_findings(stage(), settings(min_info_std=1.0), two, [])
+    noisy = credit_findings(settings(min_info_std=1.0), two, None)
     assert noisy["info/flat_groups"] == 2.0
     flat_BK = info_advantage(TurnGains(same_BK, ELIGIBLE_BK), group(), InfoConfig())
     assert not flat_BK.any()

@@ -3,14 +3,9 @@
 Chooses what to compare; the numbers are made in `agreement`.
 """
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from turnwise.advantages import information_share
-from turnwise.conversation import Trajectory
-from turnwise.rollouts import Stage
-from turnwise.tasks.protocol import S
 from turnwise.training.agreement import information_metrics, stability_metrics, truth_agreement
 from turnwise.training.config import CreditName, RunConfig
 from turnwise.training.credits import TurnGains
@@ -19,14 +14,11 @@ from turnwise.training.gating import gate, info_advantage
 from turnwise.training.methods import known_credits, token_advantages, turn_credit
 from turnwise.training.metrics import turn_mean
 from turnwise.training.terms import credit_weights
-from turnwise.training.truth import truth
+from turnwise.training.truth import Truth
 
 
-def credit_findings(
-    stage: Stage[S], config: RunConfig, evidence: Evidence, judged: Sequence[Trajectory]
-) -> dict[str, float]:
+def credit_findings(config: RunConfig, evidence: Evidence, exact: Truth | None) -> dict[str, float]:
     """Agreement with the truth where the task knows it, stability of a PRM, InfoPO's numbers."""
-    exact = truth(stage, judged, evidence.is_turn_BK)
     found: dict[str, float] = {}
     if exact is not None:
         credit: dict[str, Tensor] = {

@@ -32,7 +32,9 @@ def training_records(
     if result.evidence is None or result.advantage_BK is None:
         return records
     names = _worth_showing(config, result.evidence)
-    rows = credited(stage, config, result.evidence, result.judged, names, step, "train")
+    rows = credited(
+        stage, config, result.evidence, result.exact, result.judged, names, step, "train"
+    )
     return records + [
         replace(record, advantage=_padded(advantage_K.tolist(), len(record.trajectory.turns), 0.0))
         for record, advantage_K in zip(rows, result.advantage_BK, strict=True)
@@ -57,20 +59,21 @@ async def evaluation_records(
         return records
     evidence = await survey(stage, learners, config, judged, credit_names(config.method))
     names = _worth_showing(config, evidence)
-    return records + credited(stage, config, evidence, judged, names, step, split)
+    exact = truth(stage, judged, evidence.is_turn_BK)
+    return records + credited(stage, config, evidence, exact, judged, names, step, split)
 
 
 def credited(
     stage: Stage[S],
     config: RunConfig,
     evidence: Evidence,
+    exact: Truth | None,
     judged: Sequence[Trajectory],
     names: Sequence[CreditName],
     step: int,
     split: Split,
 ) -> list[Record]:
     """The judged dialogues with the credit of the named methods and all that is known of them."""
-    exact = truth(stage, judged, evidence.is_turn_BK)
     oracle_BK = exact.oracle_BK if exact else oracle_credit(stage, judged, evidence.is_turn_BK)
     evidence = replace(evidence, oracle_BK=oracle_BK)
     names = names if "oracle" in names else [*names, "oracle"]

@@ -23,6 +23,7 @@ from turnwise.training.metrics import (
     turn_mean,
 )
 from turnwise.training.policy import PolicyStep, update_policy
+from turnwise.training.truth import Truth, truth
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class StepResult:
     judged: list[Trajectory]  # those learnt from
     evidence: Evidence | None = None  # of the judged ones; None: nothing was learnt
     advantage_BK: Tensor | None = None  # mean over each turn's tokens
+    exact: Truth | None = None  # where the task knows it
 
 
 async def training_step(
@@ -60,13 +62,14 @@ async def training_step(
     advantage_BT = token_advantages(evidence, config.method, config.info)
     metrics |= {**gathered.metrics, **advantage_metrics(evidence, advantage_BT)}
     metrics |= {**credit_metrics(evidence, config.method), **clock.lap("time/credit")}
-    metrics |= credit_findings(stage, config, evidence, judged) | clock.lap("time/diagnosis")
+    exact = truth(stage, judged, evidence.is_turn_BK)
+    metrics |= credit_findings(config, evidence, exact) | clock.lap("time/diagnosis")
     if learners.critic is None or not learners.critic.is_warming(step):
         metrics |= _improve(learners, config, gathered, advantage_BT, step)
     metrics |= clock.lap("time/update")
     metrics["tokens/s"] = sum(t.usage.completion_tokens for t in trajectories) / clock.total_s
     return StepResult(
-        metrics, trajectories, failures, judged, evidence, turn_mean(advantage_BT, evidence)
+        metrics, trajectories, failures, judged, evidence, turn_mean(advantage_BT, evidence), exact
     )
 
 
