@@ -88,8 +88,11 @@ def stage_of(config: RunConfig, task: AnyTask, backend: LocalBackend) -> Stage[S
     return Stage(task, chat, limits, rollout.temperature, rollout.slots)
 
 
-def learners_of(assembly: Assembly) -> Learners:
-    """Policy, reference and what the method reads of PRM, critic and judge: one base for all."""
+def learners_of(assembly: Assembly, observer: Observer | None = None) -> Learners:
+    """Policy, reference and what the method reads of PRM, critic and judge: one base for all.
+
+    observer: told of the dialogues that a judge could not judge.
+    """
     config, backend = assembly.config, assembly.backend
     spec = AdapterSpec(
         full_weights=config.model.full_weights,
@@ -121,7 +124,9 @@ def learners_of(assembly: Assembly) -> Learners:
         critic=build_critic(backend, config.critic, spec, pass_limits(config), config.seed)
         if needs_critic(config)
         else None,
-        judge=build_judge(config.judge, assembly.stage.task) if "judge" in names else None,
+        judge=build_judge(config.judge, assembly.stage.task, (observer or Silent()).warning)
+        if "judge" in names
+        else None,
         capabilities=backend.capabilities,
         ways=backend.ways,
     )

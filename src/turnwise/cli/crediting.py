@@ -9,7 +9,6 @@ from pathlib import Path
 from turnwise.analysis import credit_study, render_credit_page
 from turnwise.cli.assemble import Assembly, Origin, learners_of, on_its_task, origin_of
 from turnwise.cli.credit_sources import NEED_OUTCOMES, check_sources, checked_names, sources_of
-from turnwise.cli.judge_of import build_judge
 from turnwise.cli.results import CreditResult, without_nan
 from turnwise.cli.saved_dialogues import chosen, place_of, read_saved, tokenised
 from turnwise.cli.settings import with_overrides
@@ -124,12 +123,10 @@ def _learners(
     assembly: Assembly, origin: Origin, names: Sequence[CreditName], observer: Observer
 ) -> Learners:
     """The models that the methods ask, as the run's newest checkpoint has them."""
-    weights = {name: 1.0 for name in names if name != "judge"}
+    weights = dict.fromkeys(names, 1.0)
     method = assembly.config.method.model_copy(update={"credit": weights, "estimator": "rloo"})
     config = assembly.config.model_copy(update={"method": method})
-    learners = learners_of(replace(assembly, config=config))
-    if "judge" in names:
-        learners.judge = build_judge(config.judge, assembly.stage.task, observer.warning)
+    learners = learners_of(replace(assembly, config=config), observer)
     if origin.folder is not None:
         load_checkpoint(origin.folder, newest_step(origin.folder), learners)
     return learners

@@ -88,7 +88,7 @@ def train(
         folder = open_run_folder(config.output_dir, exists=exists)
     folder.write_config(config.model_dump())
     folder.write_env(config.seed)
-    learners = learners_of(assembly)
+    learners = learners_of(assembly, observer)
     examiner = _Examiner(assembly, folder)
     loop = train_loop(
         assembly.stage, learners, config, folder, evaluate=examiner.evaluate, observer=observer
