@@ -16,7 +16,7 @@ setup: $(STAMP) ## make the virtual environment and install turnwise with its to
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch setuptools # first and alone: the rest then finds it and pulls no other build
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,postgres]'
 	@touch $@
 
 demo: setup ## warm-start, train, evaluate and write the report: at most five minutes on two cores

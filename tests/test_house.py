@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "tokens": 2,
     "users": 2,
     "judges": 2,
+    "qvalues": 2,
     "tasks": 3,
     "backends": 3,
     "engines": 4,
@@ -36,12 +37,13 @@ FLOORS: dict[str, int] = {
     "logs": 5,
     "evaluation": 5,
     "analysis": 5,
-    "cli": 6,
-    "web": 6,
+    "iteration": 6,
+    "cli": 7,
+    "web": 7,
 }
-FRONT_DOOR = 7  # `turnwise/__init__.py` may hand on what any room offers; no room imports it
+FRONT_DOOR = 8  # `turnwise/__init__.py` may hand on what any room offers; no room imports it
 FORBIDDEN_ROOMS = {"utils", "common", "helpers", "core", "base", "misc"}
-EQUATION_ROOMS = ("credit", "advantages", "losses")
+EQUATION_ROOMS = ("credit", "advantages", "losses", "qvalues")
 
 MAX_FILE = 400
 MAX_LONG_FILE = 500  # for a file whose docstring says why it is long

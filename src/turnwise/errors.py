@@ -15,7 +15,12 @@
     ├── RecordError            a saved file is cut, corrupt or of another schema version
     ├── RunFolderError         a run folder exists, is missing, or belongs to other settings
     ├── CheckpointError        a checkpoint is incomplete or does not match its checksum
-    └── TrainingError          training cannot go on; what was saved before is intact
+    ├── TrainingError          training cannot go on; what was saved before is intact
+    ├── LogsError              logged conversations cannot be read or used as they are
+    │   └── OneOutcomeError    all outcomes are equal, or none is known: nothing to fit
+    ├── CapabilityError        a backend cannot do what was asked for
+    ├── FlatRewardError        the reward tells no reply from another
+    └── GateError              a Q-function did not pass its gate; nothing was trained
 
 A message says what was expected, what was found and what to do. A caller's mistake is never an
 `assert`; only the rollout driver catches what a speaker raises.
@@ -84,3 +89,23 @@ class CheckpointError(TurnwiseError):
 
 class TrainingError(TurnwiseError):
     """Training cannot go on; what was saved before is intact."""
+
+
+class LogsError(TurnwiseError):
+    """Logged conversations cannot be read or used as they are."""
+
+
+class OneOutcomeError(LogsError):
+    """All outcomes are equal, or none is known: nothing to fit."""
+
+
+class CapabilityError(TurnwiseError):
+    """A backend cannot do what was asked for."""
+
+
+class FlatRewardError(TurnwiseError):
+    """The reward tells no reply from another."""
+
+
+class GateError(TurnwiseError):
+    """A Q-function did not pass its gate; nothing was trained."""
