@@ -1,6 +1,7 @@
 """Every setting of a run by its dotted key: what it may be, what it is by default, what it does.
 
-Read from the models of training/config.py, for error messages and for the page of settings.
+Read from the models that check the file (training/config.py, iteration/config.py), for error
+messages and for the page of settings.
 """
 
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-from turnwise.training.config import RunConfig
+from turnwise.training.config import RunConfig, Section
 
 Schema = Mapping[str, Any]  # JSON schema: pydantic's own description of a model
 
@@ -39,9 +40,9 @@ class Setting:
 
 
 @cache
-def settings() -> Mapping[str, Setting]:
-    """All settings by dotted key, in the order of the file."""
-    schema = RunConfig.model_json_schema()
+def settings(model: type[Section] = RunConfig) -> Mapping[str, Setting]:
+    """All settings by dotted key, in the order of the file that `model` checks."""
+    schema = model.model_json_schema()
     found: dict[str, Setting] = {}
     for name, field in schema["properties"].items():
         if "$ref" not in field:
@@ -55,9 +56,9 @@ def settings() -> Mapping[str, Setting]:
 
 
 @cache
-def sections() -> Mapping[str, str]:
+def sections(model: type[Section] = RunConfig) -> Mapping[str, str]:
     """What each table of the file is about; "" where its model does not say."""
-    schema = RunConfig.model_json_schema()
+    schema = model.model_json_schema()
     inherited = schema.get("description", "")
     out = {}
     for name, field in schema["properties"].items():
@@ -94,6 +95,7 @@ def _allowed(form: Schema) -> str:
         "boolean": "true or false",
         "null": "none",
         "object": "a table",
+        "array": "a list",
     }
     bounds = {
         "minimum": "of at least",

@@ -1,24 +1,31 @@
-"""A TOML file and dotted overrides become a RunConfig, or an error that says what to change."""
+"""A TOML file and dotted overrides become settings, or an error that says what to change."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from turnwise.cli.fields import Setting, settings
 from turnwise.errors import ConfigError
-from turnwise.training.config import RunConfig
+from turnwise.training.config import RunConfig, Section
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Table = dict[str, object]
+Model = type[Section]
+Config = TypeVar("Config", bound=Section)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The settings of a run of `turnwise train`; see `load_settings`."""
+    return load_settings(RunConfig, path, overrides)
+
+
+def load_settings(model: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
     """The settings of the TOML file `path`, changed by overrides such as "train.max_steps=10".
 
     path: a TOML file, or the folder of a run (its own config.toml).
@@ -27,21 +34,23 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises ConfigError for a file that cannot be read and, all together, for every key that is
     unknown, of the wrong type or out of range.
     """
-    return _changed(read_toml(path), overrides, origin=str(path))
+    return _changed(model, read_toml(path), overrides, origin=str(path))
 
 
-def with_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     """The settings changed by overrides. Raises ConfigError as `load_config`."""
-    return _changed(config.model_dump(), overrides, origin="the settings") if overrides else config
+    if not overrides:
+        return config
+    return _changed(type(config), config.model_dump(), overrides, origin="the settings")
 
 
-def _changed(table: Table, overrides: Sequence[str], *, origin: str) -> RunConfig:
+def _changed(model: type[Config], table: Table, overrides: Sequence[str], *, origin: str) -> Config:
     changed = {}
     for override in overrides:
-        key, value = parsed_override(override)
+        key, value = parsed_override(override, model)
         _put(table, key, value)
         changed[key] = override
-    return validated(table, origin=origin, overrides=changed)
+    return validated(model, table, origin=origin, overrides=changed)
 
 
 def read_toml(path: Path) -> Table:
@@ -73,13 +82,13 @@ def _near(path: Path) -> str:
     return f"; there are {', '.join(sorted(names))}" if names else ""
 
 
-def parsed_override(text: str) -> tuple[str, object]:
+def parsed_override(text: str, model: Model = RunConfig) -> tuple[str, object]:
     """The key and the value of "key=value". Raises ConfigError if it has another form."""
     key, equals, raw = text.partition("=")
     key, raw = key.strip(), raw.strip()
     if not equals or not all(key.split(".")):
         raise ConfigError(f"expected key=value such as train.max_steps=10, found {text!r}")
-    return key, _value(raw, settings().get(key))
+    return key, _value(raw, settings(model).get(key))
 
 
 def _value(raw: str, setting: Setting | None) -> object:
@@ -115,23 +124,25 @@ def _put(table: Table, key: str, value: object) -> None:
     table[last] = value
 
 
-def validated(table: Table, *, origin: str, overrides: Mapping[str, str]) -> RunConfig:
-    """The RunConfig of a table; types are taken as they stand (no "10" for 10).
+def validated(
+    model: type[Config], table: Table, *, origin: str, overrides: Mapping[str, str]
+) -> Config:
+    """The settings of a table; types are taken as they stand (no "10" for 10).
 
     origin: the file's name, for the message. overrides: key -> the override that set it.
     Raises ConfigError naming every faulty key, where it came from, what was found, what is allowed.
     """
     try:
-        return RunConfig.model_validate(table, strict=True)
+        return model.model_validate(table, strict=True)
     except ValidationError as error:
-        faults = {_key(detail): detail for detail in error.errors()}
+        faults = {_key(detail, model): detail for detail in error.errors()}
     lines = []
     for key, detail in faults.items():
         if any(other.startswith(f"{key}.") for other in faults):
             continue  # what is wrong inside it says more
         setter = next((text for name, text in overrides.items() if _covers(name, key)), None)
         place = f"override {setter}" if setter else origin
-        lines.append(f"{place}: {_complaint(key, detail)}")
+        lines.append(f"{place}: {_complaint(key, detail, model)}")
     raise ConfigError("\n".join(lines))
 
 
@@ -139,7 +150,7 @@ def _covers(name: str, key: str) -> bool:
     return name == key or name.startswith(f"{key}.") or key.startswith(f"{name}.")
 
 
-def _key(detail: "ErrorDetails") -> str:
+def _key(detail: "ErrorDetails", model: Model) -> str:
     """The dotted key of a fault; alternatives of one value's type count once."""
     parts = [str(part) for part in detail["loc"]]
     if parts[:2] == ["task", "knobs"]:
@@ -148,13 +159,15 @@ def _key(detail: "ErrorDetails") -> str:
         is_weight = len(parts) > 4 and parts[4] != "[key]"
         return ".".join([*parts[:2], *parts[3:4], *parts[5:]] if is_weight else parts[:2])
     while (
-        len(parts) > 1 and ".".join(parts) not in settings() and detail["type"] != "extra_forbidden"
+        len(parts) > 1
+        and ".".join(parts) not in settings(model)
+        and detail["type"] != "extra_forbidden"
     ):
         parts.pop()
     return ".".join(parts)
 
 
-def _complaint(key: str, detail: "ErrorDetails") -> str:
+def _complaint(key: str, detail: "ErrorDetails", model: Model) -> str:
     found = detail["input"]
     if key.startswith("method.credit."):
         return (
@@ -162,12 +175,14 @@ def _complaint(key: str, detail: "ErrorDetails") -> str:
             f"{{start = 0.5, end = 0.0, steps = 20}}, found {_shown(found)}"
         )
     if detail["type"] == "extra_forbidden":
-        return unknown_key(key)
-    setting = settings().get(key)
+        return unknown_key(key, model)
+    setting = settings(model).get(key)
     if key.startswith("task.knobs."):
         return f"{key}: expected true, false, a number or text, found {found!r}"
     if setting is None:
-        return f"{key} is a section: expected keys such as {_keys_of(key)[0]}, found {found!r}"
+        return (
+            f"{key} is a section: expected keys such as {_keys_of(key, model)[0]}, found {found!r}"
+        )
     hint = did_you_mean(str(found), setting.choices)
     return f"{key}: expected {setting.allowed}, found {_shown(found)}{hint}"
 
@@ -176,23 +191,25 @@ def _shown(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, model: Model = RunConfig) -> str:
     """What to say of a key that no setting has: the nearest ones, and those of its section."""
-    everything = list(settings())
+    everything = list(settings(model))
     section, _, name = key.rpartition(".")
     same_name = [other for other in everything if other.rpartition(".")[2] == name]
     close = same_name or get_close_matches(key, everything, n=1, cutoff=0.75)
     names = {other.rpartition(".")[2]: other for other in everything}
     close = close or [names[near] for near in get_close_matches(name, names, n=1, cutoff=0.75)]
     hint = f"; did you mean {' or '.join(close[:3])}?" if close else ""
-    known = _keys_of(section) or sorted({other.partition(".")[0] for other in everything})
-    place = f"[{section}]" if _keys_of(section) and section else "the file"
+    known = _keys_of(section, model) or sorted({other.partition(".")[0] for other in everything})
+    place = f"[{section}]" if _keys_of(section, model) and section else "the file"
     return f"unknown key {key}{hint}\n    {place} knows: {', '.join(known)}"
 
 
-def _keys_of(section: str) -> list[str]:
+def _keys_of(section: str, model: Model) -> list[str]:
     return [
-        setting.name for setting in settings().values() if setting.section == section and section
+        setting.name
+        for setting in settings(model).values()
+        if setting.section == section and section
     ]
 
 
