@@ -48,6 +48,7 @@ from turnwise.credit.outcome import (
 from turnwise.credit.penalty import count_words, length_penalty, penalty_share
 from turnwise.credit.prime import token_returns
 from turnwise.credit.public_code import turns_from_mask_runs, without_last_token
+from turnwise.credit.qvalue import qvalue_turn_rewards
 from turnwise.credit.trust import Trust, order_accuracy, sign_accuracy
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "outcome_on_last_turn",
     "penalty_share",
     "per_next_token",
+    "qvalue_turn_rewards",
     "rank_stability",
     "robust_batch_scale",
     "shared_outcome",
