@@ -1,34 +1,41 @@
-"""How logs are read: what a reader cannot know by itself."""
+"""What the readers and the importer are told."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-FormatName = Literal[
-    "openai", "sharegpt", "trl", "langsmith", "langfuse", "otel", "long", "turnwise", "trajectories"
+Format = Literal[
+    "openai",
+    "sharegpt",
+    "trl",
+    "langsmith",
+    "langfuse",
+    "otel",
+    "table",  # Parquet or CSV in columns of one's own
+    "turnwise",  # the canonical record
+    "trajectories",  # dialogues of a run
 ]
 AfterOutcome = Literal["quarantine", "cut"]
 
-
-def _empty() -> Mapping[str, str]:
-    return MappingProxyType({})
+_NO_NAMES: Mapping[str, str] = MappingProxyType({})
+_NO_NUMBERS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """Everything that changes what a reader makes of a file."""
+    """How the records of a file are to be understood."""
 
-    format: FormatName | None = None  # None: told by the first record
+    format: Format | None = None  # None: sniffed
     encoding: str | None = None  # None: UTF-8, or UTF-16 with a mark
     max_line_bytes: int = 16 * 2**20
-    role_map: Mapping[str, str] = field(default_factory=_empty)  # "bot7" -> "assistant"
-    columns: Mapping[str, str] = field(default_factory=_empty)  # field -> column of the file
-    timezone: str | None = None  # of times without a zone, e.g. "Europe/Berlin"
+    role_map: Mapping[str, str] = field(default_factory=lambda: _NO_NAMES)  # "bot7" -> "assistant"
+    columns: Mapping[str, str] = field(
+        default_factory=lambda: _NO_NAMES
+    )  # our field -> their column
+    timezone: str | None = None  # IANA name for times without a zone
     sort_by_time: bool = False
-    outcome_map: Mapping[str, float] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # "won" -> 1.0
-    outcome_name: str | None = None  # which score or feedback is the outcome
-    return_range: tuple[float, float] = (0.0, 1.0)
-    after_outcome: AfterOutcome = "quarantine"
+    outcome_map: Mapping[str, float] = field(default_factory=lambda: _NO_NUMBERS)  # "won" -> 1
+    outcome_name: str | None = None  # which score is the outcome, where a product keeps several
+    return_range: tuple[float, float] = (0.0, 1.0)  # an outcome outside is `bad_outcome`
+    after_outcome: AfterOutcome = "quarantine"  # cut: turns after the outcome are dropped

@@ -1,8 +1,4 @@
-"""Why a record of a log cannot be used, and where it stands.
-
-A refusal is data, not an exception: the import goes on, and every refusal becomes one row of the
-quarantine. The words of `reason` are built from what was expected and what was found.
-"""
+"""Why a record was not taken: the codes of validation, and one row of the quarantine."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,19 +28,27 @@ Code = Literal[
     "customer_in_both_splits",
 ]
 
-USAGE_CODES: tuple[Code, ...] = ("unknown_format", "missing_column")  # a setting mends them
-
 
 @dataclass(frozen=True)
 class Refusal:
-    """One record, or one whole file, that is not imported."""
+    """One record, or one file, that was not taken.
+
+    `reason` and `found` never hold the text of a message.
+    """
 
     code: Code
     reason: str  # "expected …, found …; what to do"
     field: str | None = None  # e.g. "messages[3].content"
-    found: str | None = None  # shortened, never the text of a message
-    line: int | None = None  # from 1; the row's number in Parquet; None: the file as a whole
-    byte_offset: int | None = None  # of the uncompressed file
+    found: str | None = None
+    line: int | None = None  # from 1; the row's number in Parquet; None: the whole file
+    byte_offset: int | None = None  # in the decompressed file
     byte_length: int | None = None
     conversation_id: str | None = None
-    raw: str | None = None  # the record's text; written only where it is asked for
+    raw: str | None = (
+        None  # the record's own text, where it can be given; None if consent is refused
+    )
+
+    def message(self, file: str) -> str:
+        """`chat.jsonl:41213: empty_turn: expected …, found …; what to do`."""
+        place = file if self.line is None else f"{file}:{self.line}"
+        return f"{place}: {self.code}: {self.reason}"
