@@ -136,7 +136,7 @@ def histogram_cross_entropy(logit: Tensor, target: Tensor, support: HistogramSup
 
 def histogram_mean(logit: Tensor, support: HistogramSupport) -> Tensor:
     """Q = Σ_j softmax(logit)_j·c_j, in the unit of the targets. logit: `Z` last."""
-    return logit.softmax(dim=-1) @ support.centre_Z.to(logit)
+    return (logit.softmax(dim=-1) * support.centre_Z.to(logit)).sum(dim=-1)
 
 
 def reply_token_weights(
