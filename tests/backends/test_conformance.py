@@ -30,7 +30,13 @@ from turnwise.backends.fake import FakeBackend
 from turnwise.backends.local import LocalBackend
 from turnwise.backends.protocol import BranchScorer
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
-from turnwise.errors import CheckpointError, ConfigError, EmptyStepError, LogProbError
+from turnwise.errors import (
+    CapabilityError,
+    CheckpointError,
+    ConfigError,
+    EmptyStepError,
+    LogProbError,
+)
 from turnwise.tokens import Branch, Packed, TurnBatch, pack, separate
 
 TOKENIZER = tiny_tokenizer(["which day ?", "friday .", "book friday four indoor"] * 3, 280)
@@ -426,3 +432,66 @@ def test_packed_rows_give_the_gradient_of_rows_apart(kind: Kind) -> None:
         norms.append(learner.optim_step(0.0).grad_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
     assert norms[0] > 0.01
+
+
+def test_two_models_are_compared_as_each_is_scored(kind: Kind) -> None:
+    backend = kind.make()
+    learner, reference, batch = backend.create("policy", kind.spec), backend.reference(), batch_of()
+    train(learner, learning_rate=0.1)
+    found, back = (
+        learner.compare(reference, batch, temperature=0.7),
+        learner.compare(learner, batch),
+    )
+    assert_close(found.logp_BT, learner.logp(batch, temperature=0.7), atol=1e-5, rtol=1e-5)
+    assert_close(found.logp_other_BT, reference.logp(batch, temperature=0.7), atol=1e-5, rtol=1e-5)
+    for kl_BT in (found.kl_BT, found.kl_back_BT):
+        assert bool((kl_BT[batch.written_BT] > 1e-6).all())
+        assert bool((kl_BT[~batch.written_BT] == 0).all())
+    assert back.kl_BT.abs().max() == back.kl_back_BT.abs().max() == 0
+
+
+def test_the_divergence_is_the_expected_log_ratio_over_the_vocabulary(kind: Kind) -> None:
+    # Every token of the vocabulary after one text: KL(p ‖ q) = Σ_v p_v (log p_v − log q_v).
+    backend = kind.make()
+    learner, other = backend.create("policy", kind.spec), backend.create("prm", kind.spec)
+    train(learner, learning_rate=0.1)
+    token_BT = torch.cat(
+        [batch_of().token_BT[:1, :5].repeat(VOCAB, 1), torch.arange(VOCAB)[:, None]], 1
+    )
+    turn_BT = torch.full_like(token_BT, -1)
+    turn_BT[:, 5] = 0
+    every = TurnBatch(token_BT, turn_BT, torch.zeros(token_BT.shape), torch.full((VOCAB,), 6))
+    found = learner.compare(other, every)
+    p_V, q_V = found.logp_BT[:, 5].exp(), found.logp_other_BT[:, 5].exp()
+    assert float(p_V.sum()) == pytest.approx(1, abs=1e-5)
+    assert_close(found.kl_BT[0, 5], (p_V * (p_V / q_V).log()).sum(), atol=1e-6, rtol=1e-4)
+    assert_close(found.kl_back_BT[0, 5], (q_V * (q_V / p_V).log()).sum(), atol=1e-6, rtol=1e-4)
+
+
+def test_models_of_two_kinds_are_not_compared() -> None:
+    fake, lora = KINDS["fake"], KINDS["lora"]
+    learners = [one.make().create("policy", one.spec) for one in (fake, lora)]
+    for asked, other in (learners, learners[::-1]):
+        with pytest.raises(CapabilityError, match="found"):
+            asked.compare(other, batch_of())
+
+
+def test_starting_from_saved_weights_forgets_the_optimizer_and_the_role(
+    kind: Kind, tmp_path: Path
+) -> None:
+    learner = kind.make().create("policy", kind.spec)
+    train(learner)
+    learner.save(tmp_path)
+    backend = kind.make()
+    again, loaded = backend.create("prm", kind.spec), backend.create("policy", kind.spec)
+    train(again, seed=5)
+    again.start_from(tmp_path)
+    loaded.load(tmp_path)
+    assert torch.equal(again.logp(batch_of()), loaded.logp(batch_of()))
+    for one in (again, loaded):
+        train(one, steps=1, seed=7)
+    assert not torch.equal(again.logp(batch_of()), loaded.logp(batch_of()))
+    fresh = kind.make().create("policy", kind.spec)
+    fresh.start_from(tmp_path)
+    train(fresh, steps=1, seed=7)
+    assert torch.equal(fresh.logp(batch_of()), again.logp(batch_of()))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from turnwise.backends.logits import (
     check_finite,
     check_temperature,
+    compared,
     divergence_of,
     logp_and_entropy,
 )
@@ -24,15 +25,17 @@ from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
+    Comparison,
     Loss,
     Sample,
     SampleRequest,
+    Scorer,
     StepStats,
     Tokenizer,
 )
 from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
-from turnwise.errors import ConfigError, TokensError
+from turnwise.errors import CapabilityError, ConfigError, TokensError
 from turnwise.tokens import TurnBatch
 from turnwise.tokens.tree import Places
 
@@ -80,6 +83,24 @@ class FakeScorer:
             logp_BT, _ = table_scores(self._table_VV, batch, temperature)
         check_finite(logp_BT, self.role, batch)
         return logp_BT
+
+    def compare(self, other: Scorer, batch: TurnBatch, *, temperature: float = 1.0) -> Comparison:
+        """Raises CapabilityError for a model that is no table."""
+        check_temperature(temperature)
+        if not isinstance(other, FakeScorer):
+            raise CapabilityError(f"expected a table to compare, found {type(other).__name__}")
+        self._count(batch, "score")
+        other._count(batch, "score")
+        row_N, column_N, before_N = batch.predictions()
+        last_N, target_N = batch.token_BT[row_N, before_N], batch.token_BT[row_N, column_N]
+        blank_BT = torch.zeros(batch.token_BT.shape)
+        with torch.no_grad():
+            tables = self._table_VV[last_N], other._table_VV[last_N]
+            found = compared(*tables, target_N, temperature)
+            out = [blank_BT.index_put((row_N, column_N), x_N) for x_N in found]
+        for x_BT, role in zip(out, (self.role, other.role) * 2, strict=True):
+            check_finite(x_BT, role, batch)
+        return Comparison(*out)
 
     def divergence(
         self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
@@ -148,6 +169,9 @@ class FakeLearner(FakeScorer):
 
     def load(self, path: Path) -> None:
         load_learner(path, self.role, WEIGHTS_FILE, self._weights, self._optimizer)
+
+    def start_from(self, path: Path) -> None:
+        load_learner(path, self.role, WEIGHTS_FILE, self._weights, self._optimizer, is_fresh=True)
 
 
 class FakeSampler:

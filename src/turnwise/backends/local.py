@@ -25,7 +25,9 @@ from turnwise.backends.progress_bars import no_progress_bars
 from turnwise.backends.protocol import (
     AdapterSpec,
     Capabilities,
+    Comparison,
     Loss,
+    Scorer,
     StepStats,
     Tokenizer,
 )
@@ -35,7 +37,7 @@ from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
 from turnwise.backends.values import ValueLearner, constant_head, head_weights
 from turnwise.backends.ways import Asked, TreeReader
-from turnwise.errors import ConfigError
+from turnwise.errors import CapabilityError, ConfigError
 from turnwise.tokens import TurnBatch
 from turnwise.tokens.tree import Places
 
@@ -133,6 +135,15 @@ class LocalScorer(ABC):
 
     def logp(self, batch: TurnBatch, *, temperature: float = 1.0) -> Tensor:
         return self._backend.scoring.logp(self._reader(), self.role, batch, temperature)
+
+    def compare(self, other: Scorer, batch: TurnBatch, *, temperature: float = 1.0) -> Comparison:
+        """Raises CapabilityError for a model of another backend."""
+        if not isinstance(other, LocalScorer):
+            raise CapabilityError(
+                f"expected a local model to compare, found {type(other).__name__}"
+            )
+        pair = (self._reader, other._reader), (self.role, other.role)
+        return self._backend.scoring.compare(*pair, batch, temperature)
 
     def divergence(
         self, batch: TurnBatch, here: Places, there: Places, *, temperature: float = 1.0
@@ -273,6 +284,12 @@ class LocalLearner(LocalScorer):
         keeps what it had then.
         """
         load_learner(path, self.role, self.weights_file, self._parameters, self._optimizer)
+        self._published = None
+
+    def start_from(self, path: Path) -> None:
+        """The weights that `save` wrote; the optimizer has not stepped. Raises as `load`."""
+        own = self._parameters, self._optimizer
+        load_learner(path, self.role, self.weights_file, *own, is_fresh=True)
         self._published = None
 
 

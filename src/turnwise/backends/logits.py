@@ -54,8 +54,22 @@ def logp_and_entropy(
 
 def divergence_of(p_NV: Tensor, q_NV: Tensor, temperature: float) -> Tensor:
     """KL(p ‖ q) = Σ_v p (log p − log q) of each pair of logits, float32 nats, >= 0."""
+    return _divergence(*(_scaled(x, temperature).log_softmax(dim=-1) for x in (p_NV, q_NV)))
+
+
+def compared(
+    p_NV: Tensor, q_NV: Tensor, target_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each pair of logits: log p and log q of the target, KL(p ‖ q) and KL(q ‖ p); nats."""
     logp_NV, logq_NV = (_scaled(x, temperature).log_softmax(dim=-1) for x in (p_NV, q_NV))
-    return (logp_NV.exp() * (logp_NV - logq_NV)).sum(dim=-1).clamp(min=0)
+    here_N, there_N = (x.gather(-1, target_N[:, None])[:, 0] for x in (logp_NV, logq_NV))
+    return here_N, there_N, _divergence(logp_NV, logq_NV), _divergence(logq_NV, logp_NV)
+
+
+def _divergence(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
+    p_NV = logp_NV.exp()
+    # What p never says costs nothing, whatever q thinks of it.
+    return torch.where(p_NV > 0, p_NV * (logp_NV - logq_NV), 0.0).sum(dim=-1).clamp(min=0)
 
 
 def _scaled(logits_NV: Tensor, temperature: float) -> Tensor:

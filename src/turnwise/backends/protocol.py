@@ -69,6 +69,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Two models on the same written tokens: float32 nats, 0 where nothing is written."""
+
+    logp_BT: Tensor  # of the one that was asked
+    logp_other_BT: Tensor
+    kl_BT: Tensor  # KL(asked ‖ other) of the distribution each token was drawn from, exact
+    kl_back_BT: Tensor  # KL(other ‖ asked)
+
+
+@dataclass(frozen=True)
 class StepStats:
     """What an optimizer step did."""
 
@@ -114,6 +124,9 @@ class Weights(Protocol):
     def load(self, path: Path) -> None:
         """The exact state that `save` wrote: the next step gives the same numbers."""
 
+    def start_from(self, path: Path) -> None:
+        """The weights that `save` wrote, under any role, with an optimizer that has not stepped."""
+
 
 class Learner(Scorer, Weights, Protocol):
     """A scorer whose weights can be moved."""
@@ -134,6 +147,9 @@ class Learner(Scorer, Weights, Protocol):
 
     def publish(self) -> Sampler:
         """A sampler of the weights as they are now; later steps do not change it."""
+
+    def compare(self, other: Scorer, batch: TurnBatch, *, temperature: float = 1.0) -> Comparison:
+        """This model and another of the same backend, without gradient; splits the batch."""
 
 
 class Critic(Weights, Protocol):

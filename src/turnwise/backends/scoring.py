@@ -1,16 +1,20 @@
 """Passes without gradient over rows of any kind, and the count of them."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from turnwise.backends.causal import CausalModel, attention_of
-from turnwise.backends.logits import check_finite, check_temperature, divergence_of
+from turnwise.backends.logits import check_finite, check_temperature, compared, divergence_of
+from turnwise.backends.protocol import Comparison
 from turnwise.backends.ways import Reading, TreeReader
 from turnwise.tokens import TurnBatch, microbatches
 from turnwise.tokens.tree import Places
+
+Activate = Callable[[], CausalModel]  # the model, ready to speak
 
 
 class Scoring:
@@ -43,6 +47,40 @@ class Scoring:
         out_BT = reading.home(out_RS)
         check_finite(out_BT, role, batch)
         return out_BT.to(batch.token_BT.device)
+
+    def compare(
+        self,
+        activate: tuple[Activate, Activate],
+        roles: tuple[str, str],
+        batch: TurnBatch,
+        temperature: float,
+    ) -> Comparison:
+        """Both models on the written tokens, on the batch's device.
+
+        activate: makes a model ready to speak; the two may share weights.
+        Raises LogProbError for a number that is not finite.
+        """
+        check_temperature(temperature)
+        reading = self.reading(roles[0], batch)
+        self.passes[roles[1], "score"] += len(batch.length_B)
+        out = [torch.zeros(reading.batch.token_BT.shape) for _ in range(4)]
+        with torch.inference_mode():
+            for rows in self._split(reading.batch):
+                part = reading.batch.rows(rows)
+                row_N, column_N, before_N = part.predictions()
+                models, states = [], []
+                for ready in activate:
+                    models.append(ready())
+                    with attention_of(models[-1].model, reading.attention):
+                        states.append(_hidden(reading, models[-1], part)[row_N, before_N])
+                target_N = part.token_BT[row_N, column_N].to(states[0].device)
+                found = _compared_in_chunks(models, states, target_N, temperature)
+                for whole, part_N in zip(out, found, strict=True):
+                    whole[rows[row_N.cpu()], column_N.cpu()] = part_N
+        home = [reading.home(whole) for whole in out]
+        for whole, role in zip(home, (*roles, *roles), strict=True):
+            check_finite(whole, role, batch)
+        return Comparison(*(whole.to(batch.token_BT.device) for whole in home))
 
     def divergence(
         self,
@@ -83,7 +121,7 @@ class Scoring:
             part = reading.batch.rows(rows)
             # Nothing counts as scored here: every token may be a place.
             part = replace(part, turn_of_token_BT=torch.full_like(part.token_BT, -1))
-            hidden = reading.read(causal, part) if reading.read else causal.hidden(part.token_BT)
+            hidden = _hidden(reading, causal, part)
             rank_R = torch.full((len(reading.batch.length_B),), -1)
             rank_R[rows] = torch.arange(len(rows))
             for states_NW, (row_N, column_N) in zip(found, places, strict=True):
@@ -95,3 +133,20 @@ class Scoring:
         return microbatches(
             batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
         )
+
+
+def _hidden(reading: Reading, causal: CausalModel, rows: TurnBatch) -> Tensor:
+    return reading.read(causal, rows) if reading.read else causal.hidden(rows.token_BT)
+
+
+def _compared_in_chunks(
+    models: Sequence[CausalModel], states: Sequence[Tensor], target_N: Tensor, temperature: float
+) -> list[Tensor]:
+    """`compared` of hidden states, a few rows of logits at a time; float32 on the CPU."""
+    size = models[0].chunk_size(states[0])
+    pieces = zip(states[0].split(size), states[1].split(size), target_N.split(size), strict=True)
+    parts = [
+        compared(models[0].logits(p), models[1].logits(q), target, temperature)
+        for p, q, target in pieces
+    ]
+    return [torch.cat(column).float().cpu() for column in zip(*parts, strict=True)]

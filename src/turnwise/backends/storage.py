@@ -57,14 +57,18 @@ def load_learner(
     weights_file: str,
     weights: Mapping[str, Tensor],
     optimizer: WeightOptimizer,
+    *,
+    is_fresh: bool = False,
 ) -> None:
-    """What `save_learner` wrote, in place.
+    """What `save_learner` wrote, in place. is_fresh: the optimizer's moments are left out.
 
     Raises CheckpointError for a missing or cut file, or weights of another shape; nothing has
     changed then.
     """
     read_manifest(path)
     saved, state = load_tensors(path / weights_file), load_tensors(path / OPTIMIZER_FILE)
+    if is_fresh:  # what half-precision weights are rounded from belongs to the weights
+        state = {name: tensor for name, tensor in state.items() if name.endswith("|master")}
     problem = misfit(weights, saved) or optimizer.misfit(state)
     if problem is not None:
         raise CheckpointError(
