@@ -102,14 +102,14 @@ def log_odds(value_N: Array) -> Array:
 
 
 def split_maps(
-    score_N: Array, target_N: Array, customer_N: Sequence[object], *, loss: LossName
+    score_N: Array, target_N: Array, customer_N: NDArray[np.str_], *, loss: LossName
 ) -> tuple[Whole, list[LinearMap]]:
     """For reports: each step's split, and each split's map, fitted on the other splits alone.
 
-    Customers stay whole; they are dealt to `NUM_SPLITS` splits in order of appearance. With one
-    customer there is nobody else to learn from: the map changes nothing.
+    Customers stay whole; they are dealt to `NUM_SPLITS` splits in the order of their names. With
+    one customer there is nobody else to learn from: the map changes nothing.
     """
-    _, index_N = np.unique(np.asarray(customer_N, dtype=str), return_inverse=True)
+    _, index_N = np.unique(customer_N, return_inverse=True)
     split_N = index_N.astype(np.int64) % NUM_SPLITS
     maps = []
     for split in range(NUM_SPLITS):
