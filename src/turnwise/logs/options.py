@@ -1,4 +1,9 @@
-"""What the readers and the importer are told."""
+"""What the readers and the importer are told.
+
+A reader gives the customer's id as it found it, in `customer_key`: the importer puts a pseudonym
+there, or drops it. Ids, consent and end reasons are the readers' business, what needs more than one
+record is the importer's.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

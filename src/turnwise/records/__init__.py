@@ -6,6 +6,14 @@ from turnwise.records.atomic import (
     write_atomically,
     write_text_atomically,
 )
+from turnwise.records.log_rows import logged_from_row
+from turnwise.records.logs import (
+    LogWriter,
+    logged_to_json,
+    read_logged,
+    write_logged,
+    write_logged_jsonl,
+)
 from turnwise.records.metrics import (
     append_metrics,
     keep_metrics_up_to,
@@ -24,14 +32,18 @@ from turnwise.records.trajectories import (
 
 __all__ = [
     "SCHEMA_VERSION",
+    "LogWriter",
     "Record",
     "RunFolder",
     "append_metrics",
     "clear_leftovers",
     "find_run_folder",
     "keep_metrics_up_to",
+    "logged_from_row",
+    "logged_to_json",
     "open_run_folder",
     "read_config",
+    "read_logged",
     "read_metrics",
     "read_trajectories",
     "replace_folder_atomically",
@@ -39,6 +51,8 @@ __all__ = [
     "to_jsonl",
     "to_toml",
     "write_atomically",
+    "write_logged",
+    "write_logged_jsonl",
     "write_text_atomically",
     "write_trajectories",
 ]
