@@ -26,7 +26,7 @@ from turnwise.backends import AdapterSpec, Critic, Tokenizer
 from turnwise.backends.fake import FakeBackend, FakeLearner
 from turnwise.backends.local import AdapterLearner, FullWeightsLearner, LocalBackend
 from turnwise.backends.tiny import tiny_model
-from turnwise.backends.values import ValueLearner, constant_head, head_weights
+from turnwise.backends.values import HeadLearner, ValueLearner, constant_head, head_weights
 from turnwise.errors import CheckpointError, ConfigError, ShapeError, TrainingError
 from turnwise.tokens import Tree
 
@@ -153,7 +153,7 @@ def test_packed_rows_are_refused(kind: Kind) -> None:
     batch, column_BT = batch_of(), torch.arange(22).expand(5, 22)
     tree = Tree(column_BT, torch.full((5, 22), 22), column_BT - 1)
     packed = replace(batch.rows(range(5)), tree=tree.rows(torch.arange(5), batch.token_BT.shape[1]))
-    with pytest.raises(ShapeError, match="one dialogue each for a critic, found packed rows"):
+    with pytest.raises(ShapeError, match="for a head's values, found packed rows"):
         critic_of(kind).values(packed)
 
 
@@ -183,9 +183,9 @@ def test_gradients_are_those_of_finite_differences(
     learner: type[AdapterLearner] | type[FullWeightsLearner],
 ) -> None:
     on = local()
-    head = constant_head(64, 0.25, torch.device("cpu"))
+    head = constant_head(64, (0.25,), torch.device("cpu"))
     body = learner(on, "critic", AdapterSpec(rank=4), head_weights(head))
-    critic = ValueLearner(body, head, max_rows=8, max_tokens=1000)
+    critic = ValueLearner(HeadLearner(body, head, max_rows=8, max_tokens=1000))
     for _ in range(3):  # a head of zeros passes no gradient on
         critic.forward_backward(batch_of(), squares)
         critic.optim_step(0.01)
@@ -214,9 +214,9 @@ def test_gradients_are_those_of_finite_differences(
 def test_the_head_alone_learns_first() -> None:
     """V = w·h + b with w = 0: dLoss/db = Σ dLoss/dV = 40·2·(0 − 1)/40, of the body nothing."""
     batch, on = batch_of(), FakeBackend(cast(Tokenizer, TOKENIZER), VOCAB)
-    head = constant_head(VOCAB, 0.0, torch.device("cpu"))
+    head = constant_head(VOCAB, (0.0,), torch.device("cpu"))
     body = FakeLearner(on, "critic", AdapterSpec(), head_weights(head))
-    critic = ValueLearner(body, head, max_rows=8, max_tokens=1000)
+    critic = ValueLearner(HeadLearner(body, head, max_rows=8, max_tokens=1000))
     critic.forward_backward(batch, lambda value_BT: squares(value_BT[batch.written_BT]))
     assert head.bias.grad is not None and head.bias.grad.item() == pytest.approx(-2.0)
     state_NW = on.table_VV[batch.token_BT[:, :-1][batch.written_BT[:, 1:]]]

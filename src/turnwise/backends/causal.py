@@ -119,11 +119,6 @@ class CausalModel:
             hook.remove()
         return own
 
-    def states(self, batch: TurnBatch) -> Tensor:
-        """Hidden states before each written token, in reading order, N × width."""
-        row_N, _, before_N = (index.to(self.device) for index in batch.predictions())
-        return self.hidden(batch.token_BT)[row_N, before_N]
-
     def scores(
         self,
         batch: TurnBatch,

@@ -6,7 +6,7 @@ gradients, clipping, AdamW and files are the real ones of the local backend.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from turnwise.backends.protocol import (
     Tokenizer,
 )
 from turnwise.backends.storage import load_learner, save_learner
-from turnwise.backends.values import ValueLearner, constant_head, head_weights
+from turnwise.backends.values import HeadLearner, ValueLearner, constant_head, head_weights
 from turnwise.errors import CapabilityError, ConfigError, TokensError
 from turnwise.tokens import TurnBatch
 from turnwise.tokens.tree import Places
@@ -61,10 +61,14 @@ class FakeBackend:
         return FakeLearner(self, role, spec)
 
     def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> ValueLearner:
-        """A critic on a copy of the table: the state after a token is the token's row."""
+        """A critic on a copy of the table."""
+        return ValueLearner(self.create_reader(role, spec, start=(start,)))
+
+    def create_reader(self, role: str, spec: AdapterSpec, *, start: Sequence[float]) -> HeadLearner:
+        """A reader of a copy of the table: the state after a token is the token's row."""
         head = constant_head(len(self.table_VV), start, self.table_VV.device)
         body = FakeLearner(self, role, spec, head_weights(head))
-        return ValueLearner(body, head, max_rows=64, max_tokens=2**20)
+        return HeadLearner(body, head, max_rows=64, max_tokens=2**20)
 
     def reference(self) -> "FakeScorer":
         return FakeScorer(self, "reference", self.table_VV)
@@ -129,7 +133,7 @@ class FakeLearner(FakeScorer):
         spec: AdapterSpec,
         head: Mapping[str, nn.Parameter] = {},
     ) -> None:
-        """head: further weights that learn, of a critic."""
+        """head: further weights that learn, of a reader."""
         self._parameter = nn.Parameter(backend.table_VV.clone())
         super().__init__(backend, role, self._parameter)
         self._weights = {"table": self._parameter, **head}
@@ -155,8 +159,7 @@ class FakeLearner(FakeScorer):
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
         self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
-        row_N, _, before_N = batch.predictions()
-        return self._parameter[batch.token_BT[row_N, before_N]]
+        return self._parameter[batch.token_BT]
 
     def optim_step(self, learning_rate: float) -> StepStats:
         return self._optimizer.step(learning_rate)

@@ -7,7 +7,7 @@ log-probabilities of the reference: same kernels, same batches, difference exact
 import itertools
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -35,7 +35,7 @@ from turnwise.backends.sampler import BatchedSampler
 from turnwise.backends.scoring import Scoring
 from turnwise.backends.slots import keeps_plain_cache
 from turnwise.backends.storage import load_learner, save_learner
-from turnwise.backends.values import ValueLearner, constant_head, head_weights
+from turnwise.backends.values import HeadLearner, ValueLearner, constant_head, head_weights
 from turnwise.backends.ways import Asked, TreeReader
 from turnwise.errors import CapabilityError, ConfigError
 from turnwise.tokens import TurnBatch
@@ -100,14 +100,22 @@ class LocalBackend:
         return kind(self, role, spec)
 
     def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> ValueLearner:
-        """A new critic whose values are all `start`: an adapter or a copy, and a scalar head.
+        """A new critic whose values are all `start`: a reader of one number.
+
+        Raises ConfigError if the role is taken by an adapter of this backend.
+        """
+        return ValueLearner(self.create_reader(role, spec, start=(start,)))
+
+    def create_reader(self, role: str, spec: AdapterSpec, *, start: Sequence[float]) -> HeadLearner:
+        """A new reader: an adapter or a copy of the model, and a head that says `start`.
 
         Raises ConfigError if the role is taken by an adapter of this backend.
         """
         kind = FullWeightsLearner if spec.full_weights else AdapterLearner
         head = constant_head(self.base.width, start, self.base.device)
         body = kind(self, role, spec, head_weights(head))
-        return ValueLearner(body, head, max_rows=self.max_rows, max_tokens=self.max_tokens)
+        rows = self.scoring.max_rows
+        return HeadLearner(body, head, max_rows=rows, max_tokens=self.max_tokens)
 
     def reference(self) -> "BaseScorer":
         """The base with every adapter off."""
@@ -232,12 +240,12 @@ class LocalLearner(LocalScorer):
         return {"loss": float(total.detach()), **stats}
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
-        """state_NW of one pass: of the token before each written one. For a critic's head."""
+        """state_BTW of one pass: after each token of plain rows. For a head of its own."""
         self._activate(training=training)
         self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
         checkpointing = training and self._backend.gradient_checkpointing
         with checkpointed_layers(self._causal.model, checkpointing):
-            return self._causal.states(batch)
+            return self._causal.hidden(batch.token_BT)
 
     def optim_step(self, learning_rate: float) -> StepStats:
         """Clip by the spec's norm, step AdamW, drop the gradients.
@@ -305,7 +313,7 @@ class AdapterLearner(LocalLearner):
         spec: AdapterSpec,
         head: Mapping[str, nn.Parameter] = {},
     ) -> None:
-        """head: further weights that learn, of a critic."""
+        """head: further weights that learn, of a reader."""
         if backend.bank.parameters(role):
             raise ConfigError(f"this backend has an adapter {role!r} already; use another role")
         self._config: LoraConfig = backend.bank.add(role, spec)
@@ -344,7 +352,7 @@ class FullWeightsLearner(LocalLearner):
         spec: AdapterSpec,
         head: Mapping[str, nn.Parameter] = {},
     ) -> None:
-        """head: further weights that learn, of a critic."""
+        """head: further weights that learn, of a reader."""
         model = prepared(backend.bank.plain_copy(), backend.gradient_checkpointing)
         for parameter in model.parameters():
             parameter.requires_grad_(True)

@@ -7,7 +7,7 @@ it on its own log-probabilities and sends back -dLoss/dlogp as token weights.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,8 @@ from torch import Tensor
 from turnwise.tokens import TurnBatch
 from turnwise.tokens.tree import Places
 
-Loss = Callable[[Tensor], Tensor]  # logp_BT, of a critic value_BT (differentiable) -> scalar
+# logp_BT, of a critic value_BT, of a reader output_BTO (differentiable) -> scalar
+Loss = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,20 @@ class Critic(Weights, Protocol):
         """One pass over one micro-batch, `loss` a function of value_BT. Returns {"loss": …}."""
 
 
+class Reader(Weights, Protocol):
+    """A learner of O numbers after each token; capability `value_head`.
+
+    They are one linear float32 map of the token's last normalised hidden state, so they have seen
+    the row up to the token and nothing behind it.
+    """
+
+    def read(self, batch: TurnBatch) -> Tensor:
+        """output_BTO float32 without gradient, 0 on padding; splits the batch by itself."""
+
+    def forward_backward(self, batch: TurnBatch, loss: Loss) -> Mapping[str, float]:
+        """One pass over one micro-batch, `loss` a function of output_BTO. Returns {"loss": …}."""
+
+
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that turnwise uses."""
 
@@ -187,6 +202,10 @@ class Backend(Protocol):
 
     def create_critic(self, role: str, spec: AdapterSpec, *, start: float = 0.0) -> Critic:
         """A new learner of values, all `start`; needs the capability `value_head`."""
+
+    def create_reader(self, role: str, spec: AdapterSpec, *, start: Sequence[float]) -> Reader:
+        """A new learner of as many numbers as `start` has, which it says everywhere at first;
+        needs the capability `value_head`."""
 
     def reference(self) -> Scorer:
         """The base with every adapter off; training never changes it."""
