@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
 from turnwise.backends.logits import check_temperature, logp_and_entropy
@@ -188,3 +189,26 @@ def attention_of(model: PreTrainedModel, implementation: str | None) -> Iterator
         yield
     finally:
         model.set_attn_implementation(own)
+
+
+class checkpointed_layers:
+    """Within it, the model's layers are computed again in the backward pass.
+
+    Transformers checkpoints only layers in training mode; the flag is set on the layer alone, not
+    on what it contains, so that no dropout wakes up.
+    """
+
+    def __init__(self, model: PreTrainedModel, is_on: bool) -> None:
+        self._layers = [
+            module
+            for module in model.modules()
+            if is_on and isinstance(module, GradientCheckpointingLayer)
+        ]
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
+            layer.training = True
+
+    def __exit__(self, *raised: object) -> None:
+        for layer in self._layers:
+            layer.training = False

@@ -15,10 +15,9 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from turnwise.backends.adapters import AdapterBank
-from turnwise.backends.causal import CausalModel, attention_of
+from turnwise.backends.causal import CausalModel, attention_of, checkpointed_layers
 from turnwise.backends.logits import check_finite
 from turnwise.backends.optimizer import WeightOptimizer
 from turnwise.backends.progress_bars import no_progress_bars
@@ -381,26 +380,3 @@ def prepared(model: PreTrainedModel, gradient_checkpointing: bool) -> PreTrained
         )
         enable({"use_reentrant": False})
     return model
-
-
-class checkpointed_layers:
-    """Within it, the model's layers are computed again in the backward pass.
-
-    Transformers checkpoints only layers in training mode; the flag is set on the layer alone, not
-    on what it contains, so that no dropout wakes up.
-    """
-
-    def __init__(self, model: PreTrainedModel, is_on: bool) -> None:
-        self._layers = [
-            module
-            for module in model.modules()
-            if is_on and isinstance(module, GradientCheckpointingLayer)
-        ]
-
-    def __enter__(self) -> None:
-        for layer in self._layers:
-            layer.training = True
-
-    def __exit__(self, *raised: object) -> None:
-        for layer in self._layers:
-            layer.training = False
