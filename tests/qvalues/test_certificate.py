@@ -1,6 +1,7 @@
 """The certificate by hand, and what it refuses."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -59,12 +60,13 @@ def test_the_bound_of_theorem_two_by_hand() -> None:
 @pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
 def test_without_a_penalty_nothing_is_certified(beta: float) -> None:
     x = torch.zeros(1)
-    for refused in (
+    refusals: list[Callable[[], object]] = [
         lambda: gain_bound(x, x, beta=beta),
         lambda: is_certified(x, x, beta=beta),
         lambda: loss_bound(x, beta=beta),
         lambda: improvement_bound(x, x, x, x, beta=beta),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(ConfigError, match="expected beta > 0"):
             refused()
 

@@ -119,7 +119,7 @@ def histogram_target(target: Tensor, support: HistogramSupport) -> Tensor:
             f"[{edge_Z[0].item():.4g}, {edge_Z[-1].item():.4g}], found {target[index].item()}; "
             "set return_low and return_high (it is never clipped)"
         )
-    mass = torch.special.ndtr((edge_Z - target.unsqueeze(-1)) / support.sigma).diff(dim=-1)
+    mass: Tensor = torch.special.ndtr((edge_Z - target.unsqueeze(-1)) / support.sigma).diff(dim=-1)
     return mass / mass.sum(dim=-1, keepdim=True)
 
 
