@@ -2,6 +2,16 @@
 
 from turnwise.analysis.credit_page import render_credit_page
 from turnwise.analysis.credit_study import CreditStudy, TurnMean, credit_study
+from turnwise.analysis.q_page import GateReport, render_q_page, write_gate
 from turnwise.analysis.report import write_report
 
-__all__ = ["CreditStudy", "TurnMean", "credit_study", "render_credit_page", "write_report"]
+__all__ = [
+    "CreditStudy",
+    "GateReport",
+    "TurnMean",
+    "credit_study",
+    "render_credit_page",
+    "render_q_page",
+    "write_gate",
+    "write_report",
+]
