@@ -1,6 +1,7 @@
 """Single replies by hand: the penalised reward, RLOO, GRPO and PPO, and what they refuse."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from turnwise.advantages import (
 )
 from turnwise.errors import ConfigError, GroupError, LogProbError
 
+Advantage = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 TURN = tensor([[-1, 0, 0, 0], [-1, 0, 0, -1]])
 ALL = torch.ones(3, dtype=torch.bool)
 ONE_PROMPT = tensor([7, 7, 7])
@@ -62,8 +64,7 @@ def test_equal_rewards_leave_exactly_the_penaltys_part(
 
 
 @pytest.mark.parametrize("advantage", [rloo_replies, grpo_replies])
-def test_a_lone_reply_is_refused_by_what_compares(advantage: object) -> None:
-    assert callable(advantage)
+def test_a_lone_reply_is_refused_by_what_compares(advantage: Advantage) -> None:
     with pytest.raises(GroupError, match=r"found one of prompt 4 \(reply 2\); raise num_gen"):
         advantage(torch.ones(3), torch.zeros(3), tensor([7, 7, 4]), ALL)
     with pytest.raises(GroupError):

@@ -89,9 +89,7 @@ class MDP:
 def _states() -> list[Reply]:
     layers: list[list[Reply]] = [[(c,) for c in range(MESSAGES)]]
     for _ in range(TURNS - 1):
-        layers.append(
-            [(*s, a, c) for s in layers[-1] for a in range(A) for c in range(MESSAGES)]
-        )
+        layers.append([(*s, a, c) for s in layers[-1] for a in range(A) for c in range(MESSAGES)])
     return [state for layer in layers for state in layer]
 
 

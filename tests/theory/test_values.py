@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.theory.mdp import MESSAGES, MDP, A, Array, expected, reply_policy, token_policy, toy
+from tests.theory.mdp import MDP, MESSAGES, A, Array, expected, reply_policy, token_policy, toy
 from tests.theory.mdp import tilt as reverse_tilt
 from tests.theory.trajectories import Conversations, all_conversations, chances, mean_at_pairs
 from turnwise.advantages import reward_to_go
