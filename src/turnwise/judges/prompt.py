@@ -35,7 +35,7 @@ def weight_question(conversation: Conversation, *, seed: int) -> Question:
     return Question(
         messages=[
             {"role": "system", "content": _RULES},
-            {"role": "user", "content": f"{_dialogue(conversation)}\n\n{_request(turns)}"},
+            {"role": "user", "content": f"{dialogue_text(conversation)}\n\n{_request(turns)}"},
         ],
         temperature=0.0,
         seed=seed,
@@ -48,7 +48,8 @@ def _request(turns: int) -> str:
     return f"The dialogue has {number}. Answer with the JSON object of {turns} weights."
 
 
-def _dialogue(conversation: Conversation) -> str:
+def dialogue_text(conversation: Conversation) -> str:
+    """The dialogue between tags, escaped, its assistant turns numbered."""
     lines, turn = ["<dialogue>"], 0
     for message in conversation:
         turn += message.role == "assistant"
