@@ -19,11 +19,12 @@ from turnwise.errors import GroupError, ShapeError
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+_BLOCK = 2**22  # draws held at a time
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over scenarios with its 95 % interval.
+    """A mean over scenarios, or a difference of two, with its interval (95 % unless said).
 
     With fewer than two clusters low and high are NaN: one scenario says nothing about others. With
     nothing judged the mean is NaN too.
@@ -51,6 +52,7 @@ def clustered_bootstrap_mean(
     *,
     num_samples: int = 2000,
     seed: int,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Mean score of all judged dialogues, with a percentile interval over resampled scenarios.
 
@@ -74,13 +76,63 @@ def clustered_bootstrap_mean(
     mean = float(sum_C.sum() / count_C.sum())
     if num_clusters == 1:
         return Interval(mean, math.nan, math.nan, 1, not_judged)
-    drawn_SC = np.random.default_rng(seed).multinomial(
-        num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_samples
-    )
-    mean_S = (drawn_SC @ sum_C) / (drawn_SC @ count_C)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(mean_S, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), num_clusters, not_judged)
+    mean_S = _resampled_means(sum_C, count_C, num_samples, np.random.default_rng(seed))
+    low, high = _middle(mean_S, confidence)
+    return Interval(mean, low, high, num_clusters, not_judged)
+
+
+def clustered_bootstrap_difference(
+    before_N: Scores,
+    before_cluster_N: Sequence[Hashable],
+    after_M: Scores,
+    after_cluster_M: Sequence[Hashable],
+    *,
+    num_samples: int = 2000,
+    seed: int,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Mean of after − mean of before, two independent arms, with its interval over clusters.
+
+        difference = Σ_c after_c / Σ_c m_c − Σ_c before_c / Σ_c n_c
+
+    The clusters of each arm are resampled on their own; a cluster that is in both arms counts as
+    two, so that the interval is then too wide rather than too narrow where they resemble each
+    other. Arguments, not judged and errors as in `clustered_bootstrap_mean`; num_clusters is of the
+    smaller arm.
+    """
+    rng, means, resampled, clusters, not_judged = np.random.default_rng(seed), [], [], [], 0
+    for score, cluster in ((before_N, before_cluster_N), (after_M, after_cluster_M)):
+        score_N = _as_array(score, cluster)
+        judged_N = np.isfinite(score_N)
+        sum_C, count_C = _by_cluster(score_N, judged_N, cluster)
+        not_judged += int((~judged_N).sum())
+        clusters.append(len(sum_C))
+        means.append(float(sum_C.sum() / count_C.sum()) if len(sum_C) else math.nan)
+        if len(sum_C) > 1:
+            resampled.append(_resampled_means(sum_C, count_C, num_samples, rng))
+    low = high = math.nan
+    if len(resampled) == 2:
+        low, high = _middle(resampled[1] - resampled[0], confidence)
+    return Interval(means[1] - means[0], low, high, min(clusters), not_judged)
+
+
+def _resampled_means(
+    sum_C: Array, count_C: Array, num_samples: int, rng: np.random.Generator
+) -> Array:
+    """The mean of each of S bootstrap samples of the clusters, drawn in blocks of bounded size."""
+    chances, block, means = np.full(len(sum_C), 1 / len(sum_C)), 1 + _BLOCK // len(sum_C), []
+    for start in range(0, num_samples, block):
+        size = min(block, num_samples - start)
+        drawn_SC = rng.multinomial(len(sum_C), chances, size=size)
+        means.append((drawn_SC @ sum_C) / (drawn_SC @ count_C))
+    return np.concatenate(means)
+
+
+def _middle(value_S: Array, confidence: float) -> tuple[float, float]:
+    """Percentile interval."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(value_S, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def paired_difference(
@@ -90,6 +142,7 @@ def paired_difference(
     *,
     num_samples: int = 2000,
     seed: int,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Mean of after − before over the same dialogues, with its interval over scenarios.
 
@@ -98,7 +151,9 @@ def paired_difference(
     Raises ShapeError if the three differ in length.
     """
     difference_N = _as_array(after_N, cluster_N) - _as_array(before_N, cluster_N)
-    return clustered_bootstrap_mean(difference_N, cluster_N, num_samples=num_samples, seed=seed)
+    return clustered_bootstrap_mean(
+        difference_N, cluster_N, num_samples=num_samples, seed=seed, confidence=confidence
+    )
 
 
 def paired_scores(
