@@ -3,17 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from turnwise.conversation import Trajectory
-from turnwise.endpoints import AnswerCache, ChatEndpoint, Patience
 from turnwise.errors import ConfigError
 from turnwise.judges import LLMJudge, RuleJudge
 from turnwise.tasks import KnowsTruth
 from turnwise.tasks.registry import AnyTask
-from turnwise.training.checks import check_judge
 from turnwise.training.config import JudgeConfig
-from turnwise.training.judging import Jury
+from turnwise.training.judging import Jury, judge_endpoint
 from turnwise.training.truth import informed_weights, scenario_seed
 
 
@@ -29,23 +26,10 @@ def build_judge(
     """
     if config.kind == "rules":
         return Jury(_rules_of(task), on_failure=on_failure)
-    endpoint = _endpoint(config)
+    endpoint = judge_endpoint(config)
     asyncio.run(endpoint.check())
     judge = LLMJudge(endpoint, config.seed)
     return Jury(lambda trajectory: judge, endpoint.spent, on_failure)
-
-
-def _endpoint(config: JudgeConfig) -> ChatEndpoint:
-    check_judge(config)
-    patience = Patience(config.retries, config.timeout_s, config.total_timeout_s)
-    return ChatEndpoint(
-        config.base_url,
-        config.model,
-        api_key_env=config.api_key_env,
-        patience=patience,
-        max_concurrency=config.max_concurrency,
-        cache=AnswerCache(Path(config.cache).expanduser()) if config.cache else None,
-    )
 
 
 def _rules_of(task: AnyTask) -> Callable[[Trajectory], RuleJudge]:

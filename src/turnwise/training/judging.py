@@ -7,15 +7,18 @@ hidden facts. The judge itself is given the conversation alone: a language model
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from turnwise.conversation import Trajectory
 from turnwise.credit import judge_weights
-from turnwise.endpoints import Spent
+from turnwise.endpoints import AnswerCache, ChatEndpoint, Patience, Spent
 from turnwise.errors import EmptyStepError, ShapeError, SpeakerError
 from turnwise.judges import TurnJudge
+from turnwise.training.checks import check_judge
+from turnwise.training.config import JudgeConfig
 from turnwise.training.evidence import outcomes
 
 
@@ -26,6 +29,19 @@ class Jury:
     judge_of: Callable[[Trajectory], TurnJudge]
     spent: Spent = field(default_factory=Spent)  # by all its judges together
     on_failure: Callable[[str], None] = lambda words: None  # told once a step, if any failed
+
+
+def judge_endpoint(config: JudgeConfig) -> ChatEndpoint:
+    """The chat model of the section [judge]. Raises ConfigError without its address or name."""
+    check_judge(config.model_copy(update={"kind": "llm"}))
+    return ChatEndpoint(
+        config.base_url,
+        config.model,
+        api_key_env=config.api_key_env,
+        patience=Patience(config.retries, config.timeout_s, config.total_timeout_s),
+        max_concurrency=config.max_concurrency,
+        cache=AnswerCache(Path(config.cache).expanduser()) if config.cache else None,
+    )
 
 
 async def judged_turn_scores(
