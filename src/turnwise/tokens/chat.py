@@ -115,6 +115,24 @@ class ChatFormat:
         """Ids of an assistant message as a policy would have written it, end-of-turn included."""
         return (*self.encode(content), self.stop_id)
 
+    def reply(self, before: Conversation, message: Message) -> tuple[int, ...]:
+        """Ids of an assistant message as the template shows it there, its tool calls included.
+
+        End-of-turn included. Raises TemplateError if it is not what follows the generation prompt,
+        or the template leaves a tool call out.
+        """
+        prompt = self._render(before, prompt=True)
+        text = self._render([*before, message], prompt=False)
+        body, ids = text.removeprefix(prompt), self.encode(text.removeprefix(prompt))
+        is_shown = all(call.name in body for call in message.tool_calls)
+        if not (text.startswith(prompt) and is_shown and self.stop_id in ids):
+            raise TemplateError(
+                "expected the template to show the assistant message with its "
+                f"{len(message.tool_calls)} tool calls after {prompt[-40:]!r}, found "
+                f"{text[-80:]!r}; use a template that knows tools"
+            )
+        return ids[: ids.index(self.stop_id) + 1]
+
     def text(self, token_ids: Sequence[int]) -> str:
         """The content of a sampled message, without its end-of-turn token."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
@@ -253,9 +271,14 @@ class TokenisedConversation:
     feedback: tuple[tuple[Span, ...], ...]  # bodies of the replies each turn caused
 
 
-def tokenise(conversation: Conversation, chat: ChatFormat) -> TokenisedConversation:
+def tokenise(
+    conversation: Conversation,
+    chat: ChatFormat,
+    written: Sequence[Sequence[int]] | None = None,
+) -> TokenisedConversation:
     """The ids a dialogue would have had if the policy had written the assistant messages.
 
+    written: the ids it did write, one entry for each assistant message; None: those of the texts.
     Raises TemplateError if the conversation does not start with a message to the assistant, or two
     assistant messages follow each other (there is no generation prompt between them).
     """
@@ -268,7 +291,7 @@ def tokenise(conversation: Conversation, chat: ChatFormat) -> TokenisedConversat
     token_ids = list(chat.opening(conversation[:first]))
     turns: list[Span] = []
     feedback: list[tuple[Span, ...]] = []
-    rest = list(conversation[first:])
+    rest, served = list(conversation[first:]), iter(written or ())
     while rest:
         answer = rest.pop(0)
         replies: list[Message] = []
@@ -279,11 +302,11 @@ def tokenise(conversation: Conversation, chat: ChatFormat) -> TokenisedConversat
                 "expected a reply between two assistant messages, found none; merge them into one"
             )
         start = len(token_ids)
-        token_ids += chat.message(answer.content)
+        token_ids += next(served) if written is not None else chat.message(answer.content)
         turns.append((start, len(token_ids)))
         bodies: tuple[Span, ...] = ()
         if rest:  # nobody reads a last word, so it costs no tokens
-            piece = chat.continuation(replies, is_closed=True)
+            piece = chat.continuation(replies, is_closed=token_ids[-1] == chat.stop_id)
             bodies = tuple((a + len(token_ids), b + len(token_ids)) for a, b in piece.bodies)
             token_ids += piece.token_ids
         feedback.append(bodies)
