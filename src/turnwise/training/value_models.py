@@ -4,7 +4,7 @@ Both say one number before each written token of the batch they are given, and l
 target for each. Axes: `N` such tokens in reading order; `R` packed rows of `S` columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -98,7 +98,7 @@ class VerdictValues:
 
     def values(self, batch: TurnBatch) -> Tensor:
         packed = self._asked(batch)
-        value_N = verdict_value(*_answers(packed, self.learner.logp(packed.batch)))
+        value_N = verdict_value(*answers(packed, self.learner.logp(packed.batch)))
         blank_BT = torch.zeros(batch.token_BT.shape, device=value_N.device)
         return blank_BT.masked_scatter(batch.written_BT, value_N)
 
@@ -114,32 +114,43 @@ class VerdictValues:
         target_N = lesson.target_BT[lesson.batch.written_BT].clamp(0, 1)
 
         def loss(logp_RS: Tensor) -> Tensor:
-            return verdict_loss(*_answers(packed, logp_RS), target_N).sum() / divisor
+            return verdict_loss(*answers(packed, logp_RS), target_N).sum() / divisor
 
         return {"critic/loss": self.learner.forward_backward(packed.batch, loss)["loss"]}
 
     def _asked(self, batch: TurnBatch) -> Packed:
-        """The question before each written token; of the dialogues themselves nothing is scored."""
-        silent_BT = torch.full_like(batch.turn_of_token_BT, -1)
-        trunks, branches = replace(batch, turn_of_token_BT=silent_BT), list[Branch]()
-        question, size = self.verdict.question_ids, len(self.verdict.question_ids)
-        for b, t in batch.written_BT.nonzero().tolist():
-            turn, parent = int(batch.turn_of_token_BT[b, t]), len(branches)
-            asked = tuple(range(t, t + size))
-            branches.append(Branch(b, t, question, asked, (0, 0), "verdict", turn))
-            branches += [
-                Branch(b, t, (answer,), (t + size,), (0, 1), "verdict", turn, parent)
-                for answer in (self.verdict.yes_id, self.verdict.no_id)
-            ]
-        # A row for each dialogue: rows of similar length go through the model together.
-        return (
-            pack(trunks, branches, max_tokens=1)
-            if self.has_branches
-            else separate(trunks, branches)
-        )
+        """The question before each written token."""
+        turn_BT, places = batch.turn_of_token_BT, batch.written_BT.nonzero().tolist()
+        forks = [(b, t, int(turn_BT[b, t])) for b, t in places]
+        return asked(batch, forks, self.verdict, has_branches=self.has_branches)
 
 
-def _answers(packed: Packed, logp_RS: Tensor) -> tuple[Tensor, Tensor]:
+def asked(
+    batch: TurnBatch,
+    forks: Sequence[tuple[int, int, int]],
+    verdict: Verdict,
+    *,
+    has_branches: bool,
+) -> Packed:
+    """Rows that ask the question at each fork; of the dialogues themselves nothing is scored.
+
+    forks: dialogue, column before which the question stands (the row's length: behind it), turn.
+    """
+    silent_BT = torch.full_like(batch.turn_of_token_BT, -1)
+    trunks, branches = replace(batch, turn_of_token_BT=silent_BT), list[Branch]()
+    question, size = verdict.question_ids, len(verdict.question_ids)
+    for b, fork, turn in forks:
+        parent, places = len(branches), tuple(range(fork, fork + size))
+        branches.append(Branch(b, fork, question, places, (0, 0), "verdict", turn))
+        branches += [
+            Branch(b, fork, (answer,), (fork + size,), (0, 1), "verdict", turn, parent)
+            for answer in (verdict.yes_id, verdict.no_id)
+        ]
+    # A row for each dialogue: rows of similar length go through the model together.
+    return pack(trunks, branches, max_tokens=1) if has_branches else separate(trunks, branches)
+
+
+def answers(packed: Packed, logp_RS: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of yes and of no at each question, N."""
     logp_N2 = torch.cat(packed.of_branches(logp_RS)).reshape(-1, 2)
     return logp_N2[:, 0], logp_N2[:, 1]
