@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.qvalues.test_gate import toy
-from turnwise.analysis.q_page import GateReport, render_q_page, write_gate
+from turnwise.analysis.q_page import GateReport, render_q_page
 from turnwise.qvalues import HeldOut, Limits, gate, isotonic_curve, reliability
 
 ATTACK = "<script>alert('x')</script><img src=http://example.org onerror=alert(1)>"
@@ -39,7 +39,7 @@ def shut() -> GateReport:
 
 def test_the_files_say_the_same_and_json_has_null_for_what_is_unknown(tmp_path: Path) -> None:
     report = shut()
-    page = write_gate(tmp_path, report, title="q of a toy").read_text(encoding="utf-8")
+    page = report.save(tmp_path).read_text(encoding="utf-8")
     found = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
     assert found["is_open"] is False and found["checks"]["G1"]["verdict"] == "refuses"
     assert found["refusal"] == report.gate.refusal and "Nothing was trained." in found["refusal"]
@@ -54,32 +54,30 @@ def test_the_files_say_the_same_and_json_has_null_for_what_is_unknown(tmp_path: 
 def test_an_open_gate_says_so_and_a_lenient_one_marks_what_follows() -> None:
     is_open = report_of(toy(1000))
     assert is_open.is_open and not is_open.is_ungated
-    assert "The gate is open: on 3000 held-out steps of 1000 customers" in render_q_page(
-        is_open, title="t"
-    )
+    assert "The gate is open: on 3000 held-out steps of 1000 customers" in render_q_page(is_open)
     lenient = replace(shut(), mode="warn")
-    assert lenient.is_ungated and "what follows is ungated" in render_q_page(lenient, title="t")
+    assert lenient.is_ungated and "what follows is ungated" in render_q_page(lenient)
     assert not replace(is_open, mode="warn").is_ungated
 
 
 def test_the_page_escapes_everything_and_loads_nothing() -> None:
-    page = render_q_page(shut(), title=ATTACK)
+    page = render_q_page(replace(shut(), title=ATTACK))
     assert ATTACK not in page and page.count("<script>") == 1
     assert not re.search(r"<[^>]*\s(src|href)\s*=", page)
     assert "default-src 'none'" in html.unescape(page)
 
 
 def test_charts_and_tables_hold_the_numbers() -> None:
-    page = render_q_page(shut(), title="t")
+    page = render_q_page(shut())
     assert page.count("<figure") == 2
     for words in ("Reliability", "Bellman residual", "the V head", "Brier", "80 %"):
         assert words in page
-    alone = render_q_page(report_of(toy(1000), (math.nan, 0)), title="t")
+    alone = render_q_page(report_of(toy(1000), (math.nan, 0)))
     assert "no ranking can be compared" in alone
 
 
 def test_a_gate_without_a_held_out_step_has_a_page_too() -> None:
-    page = render_q_page(report_of(toy(0), (math.nan, 0)), title="t")
+    page = render_q_page(report_of(toy(0), (math.nan, 0)))
     assert "G4 refused" in page and "<figure" not in page
 
 

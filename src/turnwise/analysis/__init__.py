@@ -2,7 +2,8 @@
 
 from turnwise.analysis.credit_page import render_credit_page
 from turnwise.analysis.credit_study import CreditStudy, TurnMean, credit_study
-from turnwise.analysis.q_page import GateReport, render_q_page, write_gate
+from turnwise.analysis.iteration_page import write_iteration_page
+from turnwise.analysis.q_page import GateReport, render_q_page
 from turnwise.analysis.report import write_report
 
 __all__ = [
@@ -12,6 +13,5 @@ __all__ = [
     "credit_study",
     "render_credit_page",
     "render_q_page",
-    "write_gate",
     "write_report",
 ]

@@ -35,6 +35,7 @@ class GateReport:
     ranking: tuple[float, int]  # agreement on replies to one context, and the pairs compared
     facts: Mapping[str, str]  # what was asked of what
     notes: Sequence[str] = ()  # what was left out, and why
+    title: str = "Q on held-out customers"
 
     @property
     def is_open(self) -> bool:
@@ -44,6 +45,13 @@ class GateReport:
     def is_ungated(self) -> bool:
         """A policy is moved by a Q-function that was refused: what is made later says so."""
         return self.mode == "warn" and not self.is_open
+
+    def save(self, folder: Path) -> Path:
+        """gate.json and gate.html in the folder. Returns the page. Raises RunFolderError."""
+        text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
+        write_text_atomically(folder / "gate.json", text + "\n")
+        write_text_atomically(folder / "gate.html", render_q_page(self))
+        return folder / "gate.html"
 
     def as_dict(self) -> dict[str, object]:
         """Everything as JSON knows it; null for what is not known."""
@@ -77,21 +85,13 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_gate(folder: Path, report: GateReport, *, title: str) -> Path:
-    """gate.json and gate.html in the folder. Returns the page. Raises RunFolderError."""
-    text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
-    write_text_atomically(folder / "gate.json", text + "\n")
-    write_text_atomically(folder / "gate.html", render_q_page(report, title=title))
-    return folder / "gate.html"
-
-
-def render_q_page(report: GateReport, *, title: str) -> str:
+def render_q_page(report: GateReport) -> str:
     """The page: checks, losses of Q and its rivals, calibration, residuals, style."""
     charts = (_diagram(report), _residuals(report))
     return page(
         "q.html",
         kind="q check",
-        title=title,
+        title=report.title,
         verdict=_verdict(report),
         report=report,
         rows=[(check, _found(check)) for check in report.gate.checks],
