@@ -165,6 +165,39 @@ def credit(
 
 
 @app.command()
+def iterate(
+    config: Annotated[Path, typer.Argument(help="A TOML file, or the folder of an iteration.")],
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option(help="Go on where it stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    output_dir: Annotated[Path | None, typer.Option(help="The iteration's folder.")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit Q to logged conversations, gate it, improve the policy, confirm, and begin again."""
+    again = " ".join(["turnwise iterate", str(config), *(overrides or []), "--resume"])
+    again += f" --output-dir {output_dir}" if output_dir else ""
+    stopped = f"Every finished stage is intact. Go on with: {again}"
+    with errors_shown(debug=debug, when_stopped=stopped):
+        from turnwise.cli.settings import load_settings
+        from turnwise.iteration.config import IterateConfig
+
+        exists = _exists(resume, overwrite)
+        settings = load_settings(IterateConfig, config, overrides or ())
+        if output_dir is not None:
+            settings = settings.model_copy(update={"output_dir": str(output_dir)})
+
+        from turnwise.cli.iterating import run_iteration
+        from turnwise.cli.progress import watching
+        from turnwise.cli.tables import show_iteration
+
+        with watching(quiet=quiet, json=json) as observer:
+            result = run_iteration(settings, exists=exists, observer=observer)
+        show_iteration(result, as_json=json)
+
+
+@app.command()
 def sft(
     model: Annotated[str, typer.Argument(help="A model's folder or a hub id.")],
     file: Annotated[Path, typer.Argument(help="JSONL, one conversation a line.")],

@@ -17,6 +17,7 @@ from turnwise.tasks import list_tasks
 if TYPE_CHECKING:  # these would import torch, which lists do not need
     from turnwise.analysis import CreditStudy
     from turnwise.cli.doctor import Finding
+    from turnwise.cli.iterating import Iterated
     from turnwise.cli.results import CreditResult, DryRun, EvalResult, TrainResult
     from turnwise.credit import CreditAgreement
     from turnwise.training.config import CreditName
@@ -153,6 +154,19 @@ def show_evaluation(result: "EvalResult", against: str | None, *, as_json: bool)
     else:
         both = (str(against), result.against, result.name, result.summary)
         _print(_scenarios(result.summary), _comparison(*both, result.comparison))
+
+
+def show_iteration(result: "Iterated", *, as_json: bool) -> None:
+    """Which policy stands after the rounds, and where everything is."""
+    models = {name: str(path) for name, path in result.models.items()}
+    if as_json:
+        row = {"event": "result", "run_folder": str(result.folder), "report": str(result.page)}
+        typer.echo(as_json_line({**row, **models, **vars(result.standing)}))
+        return
+    typer.echo(f"policy  {result.standing.version}: {result.standing.ends or 'all rounds done'}")
+    for name, path in models.items():
+        typer.echo(f"{name:<9} {path} (a model of its own)")
+    typer.echo(f"run     {result.folder}\nreport  {result.page}")
 
 
 def show_credit(result: "CreditResult", *, as_json: bool) -> None:

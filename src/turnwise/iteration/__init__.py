@@ -3,3 +3,9 @@ confirm, and begin again.
 
 Source: Jiang, Bhandari, Yang, Munos, Lu, arXiv:2511.21638.
 """
+
+from turnwise.iteration.config import IterateConfig
+from turnwise.iteration.presets import resolved
+from turnwise.iteration.rounds import Standing, Workshop, iterate, policy_of
+
+__all__ = ["IterateConfig", "Standing", "Workshop", "iterate", "policy_of", "resolved"]

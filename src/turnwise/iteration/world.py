@@ -22,6 +22,7 @@ from turnwise.conversation import (
     Turn,
 )
 from turnwise.errors import LogsError
+from turnwise.evaluation import Arm
 from turnwise.evaluation.evaluate import HELD_OUT
 from turnwise.iteration.config import CollectConfig
 from turnwise.records import read_logged
@@ -35,21 +36,10 @@ _ROUND = 10**7  # scenarios of a round; further rounds and the evaluations never
 _CONFIRMED = 10**6  # held-out scenarios of a round's confirmation, beyond those of evaluations
 
 
-@dataclass(frozen=True)
-class Arm:
-    """What one policy did when two were compared: one entry for each conversation, in order."""
-
-    score: tuple[float | None, ...]  # None: censored
-    customer: tuple[str, ...]
-    violations: dict[str, tuple[float, ...]]
-
-
 class World(Protocol):
     """Conversations of a policy, and comparisons of two."""
 
-    def collect(
-        self, round: int, sampler: Sampler, version: str
-    ) -> Iterator[LoggedConversation]:
+    def collect(self, round: int, sampler: Sampler, version: str) -> Iterator[LoggedConversation]:
         """The round's conversations, of the policy `version`.
 
         Raises LogsError where they do not exist yet, naming the version whose logs are needed.
@@ -78,9 +68,7 @@ class TaskWorld:
     seed: int
     is_paired: bool = True
 
-    def collect(
-        self, round: int, sampler: Sampler, version: str
-    ) -> Iterator[LoggedConversation]:
+    def collect(self, round: int, sampler: Sampler, version: str) -> Iterator[LoggedConversation]:
         explorer = _Explorer(sampler, self.config, self.stage.limits.max_turns)
         plans = []
         for number in range(self.config.conversations):
@@ -232,9 +220,7 @@ class LogsWorld:
     rounds: Sequence[Sequence[str]]
     is_paired: bool = False
 
-    def collect(
-        self, round: int, sampler: Sampler, version: str
-    ) -> Iterator[LoggedConversation]:
+    def collect(self, round: int, sampler: Sampler, version: str) -> Iterator[LoggedConversation]:
         if round >= len(self.rounds):
             raise LogsError(
                 f"round {round} needs logs of the policy {version!r}, and logs.rounds has "

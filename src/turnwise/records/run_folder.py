@@ -24,9 +24,10 @@ from turnwise.records.toml import to_toml
 # The marks come last, so that a folder whose removal was interrupted is still known as a run.
 _FILES = (
     *(f"credit/{name}" for name in ("credit.parquet", "agreement.json", "credit.html")),
-    *("report.html", "log.txt", "metrics.jsonl", "env.json", "config.toml"),
+    *("report.html", "log.txt", "metrics.jsonl", "standing.json", "env.json", "config.toml"),
 )
 _FOLDERS = ("trajectories", "checkpoints", "eval")
+_OF_ITERATIONS = ("round_*", "policy", "candidate")
 _MARKS = ("config.toml", "env.json")
 _PACKAGES = ("turnwise", "torch", "transformers", "tokenizers", "peft", "safetensors", "numpy")
 
@@ -172,8 +173,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _remove_run(folder: Path) -> None:
-    for name in _FOLDERS:
-        place = folder / name
+    for place in [found for name in (*_FOLDERS, *_OF_ITERATIONS) for found in folder.glob(name)]:
         if place.is_symlink():  # what it points to is not ours
             place.unlink()
         elif place.exists():
