@@ -47,6 +47,7 @@ class Refusal:
     raw: str | None = (
         None  # the record's own text, where it can be given; None if consent is refused
     )
+    file: str | None = None  # where a folder was read: the file in it
 
     def message(self, file: str) -> str:
         """`chat.jsonl:41213: empty_turn: expected …, found …; what to do`."""
