@@ -10,7 +10,12 @@ from torch import Tensor, tensor
 from torch.testing import assert_close
 
 from turnwise.errors import ConfigError, ShapeError
-from turnwise.losses import clipped_value_loss, verdict_loss, verdict_value
+from turnwise.losses import (
+    clipped_value_loss,
+    verdict_cross_entropy,
+    verdict_loss,
+    verdict_value,
+)
 
 numbers = st.floats(-5, 5)
 
@@ -61,6 +66,12 @@ def test_a_verdicts_value_and_loss_by_hand() -> None:
     assert_close(verdict_value(yes, no), tensor([0.75, 0.75]))
     expected = tensor([-math.log(0.75), -0.5 * math.log(0.75) - 0.5 * math.log(0.25)])
     assert_close(verdict_loss(yes, no, tensor([1.0, 0.5])), expected)
+
+
+def test_a_verdict_among_all_tokens_by_hand() -> None:
+    # p(yes) = 1/4, p(no) = 1/8: −¾·ln ¼ − ¼·ln ⅛ = 1.5·ln 2 + .75·ln 2 = 2.25·ln 2.
+    found = verdict_cross_entropy(tensor(0.25).log(), tensor(0.125).log(), tensor(0.75))
+    assert found.item() == pytest.approx(2.25 * math.log(2))
 
 
 def test_a_verdicts_gradient_is_its_error() -> None:

@@ -36,7 +36,12 @@ from turnwise.losses.qvalue import (
     value_mse,
 )
 from turnwise.losses.surrogate import ClipRange, clipped_surrogate
-from turnwise.losses.value import clipped_value_loss, verdict_loss, verdict_value
+from turnwise.losses.value import (
+    clipped_value_loss,
+    verdict_cross_entropy,
+    verdict_loss,
+    verdict_value,
+)
 
 __all__ = [
     "ClipRange",
@@ -69,6 +74,7 @@ __all__ = [
     "unscaled_value",
     "value_bce",
     "value_mse",
+    "verdict_cross_entropy",
     "verdict_loss",
     "verdict_value",
 ]

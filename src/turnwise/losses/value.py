@@ -50,3 +50,16 @@ def verdict_loss(logp_yes: Tensor, logp_no: Tensor, target: Tensor) -> Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(
         logp_yes - logp_no, target, reduction="none"
     )
+
+
+def verdict_cross_entropy(logp_yes: Tensor, logp_no: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of a verdict among all tokens with a target in [0, 1], nats, unreduced.
+
+        l = −target·log p(yes) − (1 − target)·log p(no)
+
+    Two weighted target tokens: every engine that trains on those can train on it. Unlike
+    `verdict_loss` it also draws the chance of all other words to the two.
+    Raises ShapeError if the shapes differ.
+    """
+    check_same_shape(logp_yes=logp_yes, logp_no=logp_no, target=target)
+    return -target * logp_yes - (1 - target) * logp_no
