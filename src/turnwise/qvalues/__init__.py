@@ -14,6 +14,7 @@ from turnwise.qvalues.calibration import (
     log_odds,
     mapped,
     reliability,
+    scores,
     split_maps,
 )
 from turnwise.qvalues.certificate import (
@@ -84,6 +85,7 @@ __all__ = [
     "reward_in_space",
     "reward_scale",
     "rewards_with_outcome",
+    "scores",
     "split_maps",
     "stop_reason",
     "strange_share",

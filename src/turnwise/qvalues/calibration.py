@@ -106,14 +106,15 @@ def split_maps(
 ) -> tuple[Whole, list[LinearMap]]:
     """For reports: each step's split, and each split's map, fitted on the other splits alone.
 
-    Customers stay whole; they are dealt to `NUM_SPLITS` splits in the order of their names. With
-    one customer there is nobody else to learn from: the map changes nothing.
+    score_N: NaN where nothing was said. Customers stay whole; they are dealt to `NUM_SPLITS` splits
+    in the order of their names. With one customer there is nobody else to learn from: the map
+    changes nothing.
     """
     _, index_N = np.unique(customer_N, return_inverse=True)
     split_N = index_N.astype(np.int64) % NUM_SPLITS
     maps = []
     for split in range(NUM_SPLITS):
-        others_N = split_N != split
+        others_N = (split_N != split) & np.isfinite(score_N)
         is_fitted = bool(others_N.any())
         maps.append(
             fit_linear_map(score_N[others_N], target_N[others_N], loss=loss)
