@@ -31,6 +31,8 @@ TEXTS = st.lists(
             *("which day ?", "and the people ?", "what budget would you like ?", "which size ?"),
             *("which style ?", "which time ?", "is it round ?", "is it metal ?", "is it big ?"),
             *("book friday two", "book nothing", "book noon garden", "it is the lamp .", "it is"),
+            *("take the solid sport bag , it is light .", "the basic travel bag", "i repair it ."),
+            *("what is your budget ?", "a discount .", "sorry , no hurry .", "nice day ."),
             *("", "?", "book", "book the hotel", "which ?", "day time ?", "hello there"),
         ]
     ),
@@ -83,7 +85,11 @@ def test_credit_sums_to_recall_minus_the_value_of_the_opening(
 def test_a_dialogue_cut_before_the_assistant_acted_is_worth_nothing(task: AnyRuleTask) -> None:
     # Its V is still high, but V is a promise that nobody can keep any more.
     scenario = task.scenario(0)
-    question = {"clarify": f"which {say.ATTRIBUTES[0]} ?", "guess": "is it round ?"}[task.name]
+    question = {
+        "clarify": f"which {say.ATTRIBUTES[0]} ?",
+        "guess": "is it round ?",
+        "sell": "take your time , no hurry .",
+    }[task.name]
     cut = (*task.opening(scenario), Message("assistant", question))
     start = task.game.value(scenario, task.game.start(scenario))
     assert task.outcome(scenario, cut, 0).parts["recall"] == 0.0
@@ -134,7 +140,7 @@ def test_messages_are_short_and_lower_case(task: AnyRuleTask) -> None:
             assert message.content == message.content.lower()
             assert len(message.content.split()) <= 16
             vocabulary.update(message.content.split())
-        assert sum(len(message.content.split()) for message in shown) < 130
+        assert sum(len(message.content.split()) for message in shown) < 200
     assert len(vocabulary) < 250
 
 
@@ -179,6 +185,10 @@ BANDS = {
     "guess-easy": (0.26, 0.40),
     "guess-medium": (0.16, 0.28),
     "guess-hard": (0.15, 0.26),
+    "sell-easy": (0.23, 0.35),
+    "sell-medium": (0.17, 0.29),
+    "sell-hard": (0.16, 0.27),
+    "sell-credit-hard": (0.11, 0.21),
 }
 
 

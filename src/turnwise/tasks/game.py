@@ -7,7 +7,7 @@ belong here, no model and no judge.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from turnwise.conversation import Conversation, Message, Outcome
 from turnwise.tasks.knobs import OutcomeNoise
@@ -16,6 +16,7 @@ from turnwise.users.chance import Key, uniform
 from turnwise.users.protocol import Reply
 
 S = TypeVar("S", bound=Scenario)
+S_contra = TypeVar("S_contra", bound=Scenario, contravariant=True)
 G = TypeVar("G")
 
 SUCCESS = 0.999  # a noise-free score from here on is a success; weights sum to 1 up to rounding
@@ -61,6 +62,16 @@ class Game(Protocol[S, G]):
         """What the noisy demonstrator says next."""
 
     def secrets(self, scenario: S) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class RewardsTurns(Protocol[S_contra]):
+    """A game that rewards turns by name, from the texts alone."""
+
+    def turn_rewards(
+        self, scenario: S_contra, conversation: Conversation
+    ) -> Sequence[Mapping[str, float]]:
+        """Of each assistant turn."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,8 @@ class RuleTask(Generic[S, G]):
     def turn_rewards(
         self, scenario: S, conversation: Conversation
     ) -> Sequence[Mapping[str, float]]:
+        if isinstance(self.game, RewardsTurns):
+            return self.game.turn_rewards(scenario, conversation)
         return [{} for message in conversation if message.role == "assistant"]
 
     def oracle(self, scenario: S, conversation: Conversation, seed: int) -> tuple[float, ...]:

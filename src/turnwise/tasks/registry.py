@@ -10,6 +10,8 @@ from turnwise.tasks.guess import PRESETS as GUESS_PRESETS
 from turnwise.tasks.guess import make_guess
 from turnwise.tasks.knobs import unknown
 from turnwise.tasks.protocol import Task
+from turnwise.tasks.sell import make_sell
+from turnwise.tasks.sell_knobs import PRESETS as SELL_PRESETS
 
 # Any: a task only ever gets scenarios that it made itself, and a registry cannot say which.
 AnyTask = Task[Any]
@@ -48,3 +50,4 @@ def make(name: str, preset: str = "medium", knobs: Mapping[str, object] | None =
 
 register_task("clarify", tuple(CLARIFY_PRESETS), make_clarify)
 register_task("guess", tuple(GUESS_PRESETS), make_guess)
+register_task("sell", tuple(SELL_PRESETS), make_sell)
