@@ -1,0 +1,25 @@
+"""The same pass over logs as an import, without writing anything."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from turnwise.logs.intake import Findings, Intake
+from turnwise.logs.options import ImportOptions
+from turnwise.logs.quarantine import Quarantine
+from turnwise.logs.refusal import Refusal
+
+
+def check(
+    files: Sequence[Path],
+    options: ImportOptions | None = None,
+    on_refusal: Callable[[str, Refusal], None] | None = None,
+) -> Findings:
+    """What an import of the files would find; memory is bounded.
+
+    on_refusal: is given each refused record's file and the refusal as it is met.
+    Raises LogsError for files or outcomes that cannot be understood as the options say.
+    """
+    intake = Intake(options or ImportOptions(), Quarantine(on_refusal=on_refusal))
+    for _ in intake.conversations(files):
+        pass
+    return intake.findings()
