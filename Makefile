@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 STAMP := $(VENV)/.turnwise-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-learning test-browser lint format bench docs clean
+.PHONY: help setup demo test test-learning test-theory test-browser lint format bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,10 +23,13 @@ demo: setup ## warm-start, train, evaluate and write the report: at most five mi
 	$(BIN)/turnwise train recipes/clarify_itpo.toml --output-dir runs/demo --overwrite
 
 test: setup ## the default tests
-	$(BIN)/python -m pytest tests --ignore=tests/learning --ignore=tests/browser
+	$(BIN)/python -m pytest tests --ignore=tests/learning --ignore=tests/theory_slow --ignore=tests/browser
 
 test-learning: setup ## slow tests: does a policy learn?
 	$(BIN)/python -m pytest tests/learning
+
+test-theory: setup ## slow tests: the theory of Iterative PPO with samples (half a minute)
+	$(BIN)/python -m pytest tests/theory_slow
 
 test-browser: setup ## the report in headless Chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is missing: apt-get install chromium"; exit 1; }

@@ -194,6 +194,14 @@ def token_rewards(token: Array, q: Array, reference: Array, beta: float) -> Tens
     return reply_token_rewards(torch.from_numpy(q).flatten(), penalty, turn)
 
 
+def prefix_values(logpi: Array, q: Array) -> Tensor:
+    """E_π Q before each token of each reply, (SA, 2): the exact critic."""
+    first = np.repeat(expected(logpi, q)[:, None], A, 1)
+    behind = [[b for b, other in enumerate(REPLIES) if other[0] == one[0]] for one in REPLIES]
+    second = np.stack([expected(normalised(logpi[:, b]), q[:, b]) for b in behind], 1)
+    return torch.from_numpy(np.stack([first, second], 2)).flatten(0, 1)
+
+
 def ascent(
     token: Array,
     reward: Tensor,
@@ -201,10 +209,12 @@ def ascent(
     weight: Array | float = 1.0,
     value: Tensor | None = None,
     token_lambda: float = 1.0,
+    beside: Tensor | float = 0.0,
 ) -> Array:
     """The library's expected policy gradient in the token logits, SXV, every reply at its chance.
 
     reward: of tokens, from `token_rewards`. weight: of each state. value: read before each token.
+    beside: added to the advantages.
     """
     logits = torch.from_numpy(token).clone().requires_grad_()
     logp = reply_token_logp(logits.log_softmax(2)).flatten(0, 1)
@@ -220,7 +230,7 @@ def ascent(
     loss = policy_objective(
         logp,
         behaviour,
-        advantage,
+        advantage + beside,
         chance.unsqueeze(1) * (turn >= 0),
         clip=ClipRange(),
         dual_clip=None,

@@ -16,7 +16,6 @@ from tests.theory.mdp import (
     BETA,
     LENGTH,
     PREFIXES,
-    REPLIES,
     TURN_OF_TOKEN,
     A,
     Array,
@@ -26,6 +25,7 @@ from tests.theory.mdp import (
     gain,
     kl,
     normalised,
+    prefix_values,
     reply_policy,
     reply_token_logp,
     tilt,
@@ -53,6 +53,7 @@ from turnwise.losses import (
     kl_objective,
     policy_objective,
 )
+from turnwise.qvalues import first_beta, forward_kl_advantage
 
 TOKEN = token_policy(1)
 LOGPI = reply_policy(TOKEN)
@@ -142,12 +143,8 @@ def test_t7_the_multi_turn_gradient_is_the_single_turn_one_weighted_by_visits() 
 @pytest.mark.parametrize("token_lambda", [1.0, 0.3])
 def test_t8_token_advantages_give_the_gradient_of_the_expected_q(token_lambda: float) -> None:
     """λ 1 with any critic, smaller λ with the exact one."""
-    first = torch.from_numpy(expected(LOGPI, Q)).unsqueeze(1).expand(-1, A)
-    behind = [[b for b, other in enumerate(REPLIES) if other[0] == reply[0]] for reply in REPLIES]
-    second = np.stack([expected(normalised(LOGPI[:, b]), Q[:, b]) for b in behind], 1)
-    value = torch.stack([first, torch.from_numpy(second)], 2).flatten(0, 1)
     reward = token_rewards(TOKEN, Q, TOKEN, BETA)
-    gradient = ascent(TOKEN, reward, value=value, token_lambda=token_lambda)
+    gradient = ascent(TOKEN, reward, value=prefix_values(LOGPI, Q), token_lambda=token_lambda)
 
     def total(token: Array) -> float:
         return float(expected(reply_policy(token), Q).sum())
@@ -181,6 +178,22 @@ def test_t10_the_forward_optimum_is_what_gradient_ascent_finds() -> None:
     found = minimize(loss, logpi.ravel(), jac=True, method="L-BFGS-B", options=options)
     reached = np.exp(normalised(found.x.reshape(logpi.shape)))
     assert np.abs(reached - np.exp(forward_tilt(logpi, Q[SOME], BETA))).max() < 1e-6
+
+
+def test_the_forward_kls_advantage_gives_its_exact_gradient() -> None:
+    token = token_policy(7)
+    logp, logp_reference = (
+        reply_token_logp(torch.from_numpy(x)).flatten(0, 1) for x in (token, TOKEN)
+    )
+    paid = forward_kl_advantage(logp, logp_reference, turn_of_token(422), beta=BETA)
+    nothing = torch.zeros(422 * A, 2, dtype=torch.float64)
+    found = ascent(token, nothing, beside=paid)
+    logits = torch.from_numpy(token).requires_grad_()
+    whole = reply_token_logp(logits.log_softmax(2)).sum(2)
+    kept = -BETA * (torch.from_numpy(np.exp(LOGPI)) * (torch.from_numpy(LOGPI) - whole)).sum()
+    (exact,) = torch.autograd.grad(kept, logits)
+    assert np.abs(found - exact.numpy()).max() < 1e-12
+    assert np.abs(found).max() > 1e-3
 
 
 def test_t16_a_shift_in_each_state_changes_nothing() -> None:
@@ -264,6 +277,18 @@ def test_at_equal_kl_one_scale_gains_more_than_a_scale_of_each_prompt() -> None:
         assert gain_at(budget, np.ones(422)) > gain_at(budget, sigma) - 1e-12
     assert gain_at(0.5, np.ones(422)) == pytest.approx(0.133, abs=5e-4)
     assert gain_at(0.5, sigma) == pytest.approx(0.121, abs=5e-4)
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.1, 0.5])
+def test_the_first_beta_is_within_a_fifth_of_the_one_that_spends_the_budget(budget: float) -> None:
+    visits = toy().visits(LOGPI) / toy().visits(LOGPI).sum()
+    std = float(np.sqrt(visits @ expected(LOGPI, (Q - V[:, None]) ** 2)))
+
+    def excess(log_beta: float) -> float:
+        return float(visits @ kl(tilt(LOGPI, Q, np.exp(log_beta)), LOGPI) - budget)
+
+    exact = np.exp(brentq(excess, -8, 6))
+    assert first_beta(budget, reward_std=std) == pytest.approx(exact, rel=0.2)
 
 
 # What must fail
