@@ -121,6 +121,73 @@ def intraclass_correlation(
 
 
 @dataclass(frozen=True)
+class SamplePlan:
+    """How many conversations per arm show a lift, and from what that follows."""
+
+    baseline: float  # mean outcome of the policy that is there
+    lift: float
+    alpha: float  # of one look
+    power: float
+    per_customer: float  # conversations of a customer
+    icc: float  # of their outcomes
+    per_arm: int  # conversations
+
+
+def sample_plan(
+    baseline: float,
+    lift: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    looks: int = 1,
+    per_customer: float = 1.0,
+    icc: float = 0.0,
+    variance: float | None = None,
+) -> SamplePlan:
+    """The plan of an experiment with two arms.
+
+    variance: of one outcome where outcomes are not binary. looks: declared; each spends
+    alpha / looks. Raises as `sample_size`, `binary_variances` and `design_effect`.
+    """
+    variances = binary_variances(baseline, baseline + lift) if variance is None else 2 * variance
+    per_arm = sample_size(
+        variances,
+        lift,
+        alpha=alpha / looks,
+        power=power,
+        design_effect=design_effect(per_customer, icc),
+    )
+    return SamplePlan(baseline, lift, alpha / looks, power, per_customer, icc, per_arm)
+
+
+def sample_plan_from(
+    value_N: Sequence[float],
+    customer_N: Sequence[Hashable],
+    lift: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    looks: int = 1,
+) -> SamplePlan:
+    """The plan that follows from the known outcomes of logs: their mean, variance and customers.
+
+    Raises as `sample_plan` and `intraclass_correlation`.
+    """
+    icc, per_customer = intraclass_correlation(value_N, customer_N)
+    is_binary = set(value_N) <= {0.0, 1.0}
+    return sample_plan(
+        float(np.mean(value_N)),
+        lift,
+        alpha=alpha,
+        power=power,
+        looks=looks,
+        per_customer=per_customer,
+        icc=icc,
+        variance=None if is_binary else float(np.var(value_N, ddof=1)),
+    )
+
+
+@dataclass(frozen=True)
 class Arm:
     """What one policy did in a comparison: one entry for each conversation."""
 
