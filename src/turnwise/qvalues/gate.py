@@ -21,7 +21,7 @@ Verdict = Literal["passes", "warns", "refuses", "off"]
 
 _FOLDS = "AB"
 _MAX_STRANGE = 0.2
-_LARGE_GROUP = 500  # steps below which a group's ECE is mostly noise: shown, and no warning
+_LARGE_GROUP = 2000  # steps below which a group's ECE is mostly noise: shown, and no warning
 
 
 @dataclass(frozen=True)
