@@ -74,7 +74,7 @@ class _Stores(dict[Format, Store]):
 def _read_all(place: Path, files: Sequence[Path], options: ReaderOptions) -> Iterator[Item]:
     with closing(_Stores()) as stores:
         for file in files:
-            name = None if file == place else file.relative_to(place).as_posix()
+            name = None if file == place else file.as_posix()
             for item in _guarded(file, options, stores):
                 yield replace(item, file=name) if isinstance(item, Refusal) and name else item
         for format_name, store in stores.items():

@@ -135,13 +135,13 @@ def rows_of(file: Path, options: ReaderOptions) -> Iterator[Row | Refusal]:
 
 def _kind(head: str, name: str) -> str:
     """ "csv", "lines" of JSON, or JSON "values" that go over many lines; `head` only looks."""
-    line, _, after = head.partition("\n")
-    start = head.lstrip()[:1]
+    line, _, after = head.lstrip().partition("\n")
+    start = line[:1]
     if ".csv" in name or ".tsv" in name or (start not in ("{", "[") and _is_header(line, name)):
         return "csv"
     if start == "[":
         return "lines" if _is_conversation(line) else "values"
-    is_open = not line.strip() or line.rstrip().endswith(("{", "[", ",", ":"))
+    is_open = line.rstrip().endswith(("{", "[", ",", ":"))
     return "values" if start == "{" and after and is_open else "lines"
 
 

@@ -31,6 +31,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ROUNDED = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
 _STRUCTURE = re.compile(rb'["\\{}\[\]]')
 
 Text = tuple[int, int, int, str]  # line, byte offset, bytes, words
@@ -86,11 +87,11 @@ def lines(
     limit = options.max_line_bytes
     read = partial(_line, stream, {"utf-16-le": 0, "utf-16-be": 1}.get(codec))
     for number in count(1):
-        data = read(limit + 2)
+        data = read(limit + 4)
         if not data:
             return
         row = Row(None, number, offset, len(data))
-        if len(data) > limit + 1:
+        if len(data) > limit and len(data.rstrip(b"\r\n\x00")) > limit:
             row = replace(row, length=len(data) + _rest_of_line(data, read))
             yield _too_long(row, limit)
         else:
@@ -243,7 +244,8 @@ def _values(chunks: Iterator[bytes], limit: int) -> Iterator[tuple[int, bytes | 
                 depth -= 1
                 if depth == base and start >= 0:
                     whole = bytes(held[max(start - base_offset, 0) : at + 1 - base_offset])
-                    yield start, at + 1 - start if dropped else whole
+                    is_long = dropped or at + 1 - start > limit
+                    yield start, at + 1 - start if is_long else whole
                     start, dropped = -1, False
         keep = start if start >= 0 and not dropped else base_offset + len(held)
         dropped = dropped or base_offset + len(held) - keep > limit
@@ -337,5 +339,12 @@ def _csv_row(
         )
         yield refusal(fault, row)
         return
-    value = dict(zip(header, cells, strict=True))
+    value = {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
     yield Row(value, row.line, row.offset, row.length, row.raw)
+
+
+def _cell(name: str, cell: str) -> object:
+    """A cell's text; None where it is empty, and the number where a program wrote an id as one."""
+    if name.lower().endswith("id") and _ROUNDED.fullmatch(cell):
+        return float(cell)
+    return cell or None

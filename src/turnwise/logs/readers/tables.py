@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from turnwise.conversation import LOG_SCHEMA, LoggedConversation
 from turnwise.logs.options import ReaderOptions
 from turnwise.logs.readers.chat import other_version
-from turnwise.logs.readers.fields import Object, exact_id, mapping, whole
+from turnwise.logs.readers.fields import Object, exact_id, first, mapping, whole
 from turnwise.logs.readers.messages import CONTENT_KEYS, ROLE_KEYS, TIME_KEYS, indexed_steps
 from turnwise.logs.readers.record import Source, conversation_of
 from turnwise.logs.readers.refused import RefusedError, Row
@@ -105,7 +105,9 @@ def conversation(conversation_id: str, rows: Sequence[Row], source: Source) -> L
 
 def _indexed(value: Object) -> dict[str, object]:
     name = next((name for name in _INDEX_COLUMNS if name in value), None)
-    return {**value, "index": None if name is None else whole(value[name], name), "i": None}
+    index = None if name is None else whole(value[name], name)
+    words = first(value, *CONTENT_KEYS)  # an empty cell is an empty turn
+    return {**value, "content": "" if words is None else words, "index": index, "i": None}
 
 
 def _position(message: Mapping[str, object]) -> int:
