@@ -13,13 +13,15 @@ def check(
     files: Sequence[Path],
     options: ImportOptions | None = None,
     on_refusal: Callable[[str, Refusal], None] | None = None,
+    on_record: Callable[[], object] | None = None,
 ) -> Findings:
     """What an import of the files would find; memory is bounded.
 
-    on_refusal: is given each refused record's file and the refusal as it is met.
+    on_refusal: is given each refused record's file and the refusal as it is met. on_record: is
+    called for each record that was read.
     Raises LogsError for files or outcomes that cannot be understood as the options say.
     """
-    intake = Intake(options or ImportOptions(), Quarantine(on_refusal=on_refusal))
+    intake = Intake(options or ImportOptions(), Quarantine(on_refusal=on_refusal), on_record)
     for _ in intake.conversations(files):
         pass
     return intake.findings()

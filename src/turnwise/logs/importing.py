@@ -7,7 +7,7 @@ index.sqlite           where each conversation is, for deletion
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -19,6 +19,7 @@ from turnwise.logs.deletion import IndexWriter
 from turnwise.logs.intake import Findings, Intake
 from turnwise.logs.options import ImportOptions
 from turnwise.logs.quarantine import Quarantine
+from turnwise.logs.refusal import Refusal
 from turnwise.records import LogWriter, replace_folder_atomically, write_text_atomically
 
 QUARANTINE_NAME = "quarantine.jsonl"
@@ -35,11 +36,16 @@ class ImportResult:
 
 
 def import_logs(
-    files: Sequence[Path], folder: Path, options: ImportOptions | None = None
+    files: Sequence[Path],
+    folder: Path,
+    options: ImportOptions | None = None,
+    on_refusal: Callable[[str, Refusal], None] | None = None,
+    on_record: Callable[[], object] | None = None,
 ) -> ImportResult:
     """Reads logs of any format and writes those that may be used; memory is bounded.
 
-    folder: must not exist, or be empty; it appears when everything is written.
+    folder: must not exist, or be empty; it appears when everything is written. on_refusal,
+    on_record: as of `check`.
     Raises LogsError for files or outcomes that cannot be understood as the options say,
     RunFolderError if the folder holds something or the system refuses.
     """
@@ -53,9 +59,12 @@ def import_logs(
 
     def write(beside: Path) -> None:
         quarantine = Quarantine(
-            beside / QUARANTINE_NAME, keep_raw=options.quarantine_raw, redactor=options.redactor
+            beside / QUARANTINE_NAME,
+            keep_raw=options.quarantine_raw,
+            redactor=options.redactor,
+            on_refusal=on_refusal,
         )
-        intake = Intake(options, quarantine)
+        intake = Intake(options, quarantine, on_record)
         with quarantine:
             num_shards = _write_shards(intake.conversations(files), beside, options.per_shard)
         findings = intake.findings()

@@ -5,7 +5,7 @@ could not become one, or an outcome without a conversation.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -53,8 +53,14 @@ class Findings:
 class Intake:
     """Reads files once and hands on what may be used, redacted and under pseudonyms."""
 
-    def __init__(self, options: ImportOptions, quarantine: Quarantine) -> None:
-        self._options, self._quarantine = options, quarantine
+    def __init__(
+        self,
+        options: ImportOptions,
+        quarantine: Quarantine,
+        on_record: Callable[[], object] | None = None,
+    ) -> None:
+        """on_record: is called for each record that was read."""
+        self._options, self._quarantine, self._on_record = options, quarantine, on_record
         self._now = options.now or datetime.now(UTC)
         self._read = self._imported = self._dropped = 0
         self._cautions = Cautions(options.leak_words)
@@ -94,7 +100,7 @@ class Intake:
                     self._outcomes.mark(taken.conversation_id)
                 self._refuse(str(file), taken)
                 continue
-            self._read += 1
+            self._count()
             self._imported += 1
             self._cautions.see(taken)
             yield taken
@@ -115,8 +121,13 @@ class Intake:
         self._dropped += found.customer_key is not None and kept.customer_key is None
         return options.redactor.redact(kept) if options.redactor else kept
 
-    def _refuse(self, file: str, refusal: Refusal) -> None:
+    def _count(self) -> None:
         self._read += 1
+        if self._on_record is not None:
+            self._on_record()
+
+    def _refuse(self, file: str, refusal: Refusal) -> None:
+        self._count()
         self._quarantine.add(file, refusal)
 
     def findings(self) -> Findings:
