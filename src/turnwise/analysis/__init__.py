@@ -15,5 +15,6 @@ __all__ = [
     "render_card",
     "render_credit_page",
     "render_q_page",
+    "write_iteration_page",
     "write_report",
 ]

@@ -54,38 +54,50 @@ def run_iteration(
     Raises RunFolderError if it exists, or was made with other settings; GateError where a round's
     Q may not be used, with everything up to the gate in the folder.
     """
-    observer = observer or Silent()
+    shop = opened(config, exists=exists, observer=observer)
+    try:
+        standing = iterate(shop)
+        write_text_atomically(shop.folder / "standing.json", json.dumps(asdict(standing)) + "\n")
+        weights = {"policy": standing.policy, "candidate": standing.candidate}
+        models = {name: _exported(shop, name, path) for name, path in weights.items() if path}
+    finally:
+        page = write_iteration_page(shop.folder)
+    return Iterated(shop.folder, page, standing, models)
+
+
+def opened(
+    config: IterateConfig,
+    *,
+    exists: Literal["error", "overwrite", "resume"] = "error",
+    observer: Observer | None = None,
+) -> Workshop:
+    """The workshop of an iteration, its folder with settings and environment written.
+
+    Raises RunFolderError if the folder exists, or was made with other settings.
+    """
     config = resolved(config)
     folder = open_run_folder(config.output_dir, exists=exists)
     if not folder.is_new:
         _check_same_settings(folder, config)
     folder.write_config(config.model_dump())
     folder.write_env(config.seed)
-    shop = workshop(config, folder.path, observer)
-    try:
-        standing = iterate(shop)
-        write_text_atomically(folder.path / "standing.json", json.dumps(asdict(standing)) + "\n")
-        weights = {"policy": standing.policy, "candidate": standing.candidate}
-        models = {name: _exported(shop, name, path) for name, path in weights.items() if path}
-    finally:
-        page = write_iteration_page(folder.path)
-    return Iterated(folder.path, page, standing, models)
+    return workshop(config, folder.path, observer or Silent())
 
 
 def workshop(config: IterateConfig, folder: Path, observer: Observer) -> Workshop:
     """Model, world and folder of an iteration."""
-    assembly = assemble(_as_run(config), observer)
+    assembly = assemble(as_run(config), observer)
     world = (
         LogsWorld(config.logs.rounds)
         if config.world == "logs"
         else TaskWorld(assembly.stage, config.collect, config.confirm.scenarios, config.seed)
     )
     return Workshop(
-        config, folder, world, lambda: assemble(_as_run(config), Silent()).backend, observer
+        config, folder, world, lambda: assemble(as_run(config), Silent()).backend, observer
     )
 
 
-def _as_run(config: IterateConfig) -> RunConfig:
+def as_run(config: IterateConfig) -> RunConfig:
     """The settings by which a run of `turnwise train` would get the same model and stage."""
     same = {"seed", "num_threads", "model", "warm_start", "task", "rollout"}
     return RunConfig(**{name: getattr(config, name) for name in same})

@@ -6,6 +6,22 @@ Source: Jiang, Bhandari, Yang, Munos, Lu, arXiv:2511.21638.
 
 from turnwise.iteration.config import IterateConfig
 from turnwise.iteration.presets import resolved
-from turnwise.iteration.rounds import Standing, Workshop, iterate, policy_of
+from turnwise.iteration.rounds import (
+    Standing,
+    Workshop,
+    check_first,
+    fit_first,
+    iterate,
+    policy_of,
+)
 
-__all__ = ["IterateConfig", "Standing", "Workshop", "iterate", "policy_of", "resolved"]
+__all__ = [
+    "IterateConfig",
+    "Standing",
+    "Workshop",
+    "check_first",
+    "fit_first",
+    "iterate",
+    "policy_of",
+    "resolved",
+]

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from turnwise.analysis import GateReport
 from turnwise.backends.protocol import AdapterSpec, Backend, Learner, Scorer
 from turnwise.errors import GateError
 from turnwise.iteration.config import IterateConfig
@@ -67,10 +68,25 @@ def iterate(shop: Workshop) -> Standing:
 
     Raises GateError where a round's Q may not be used; LogsError where a round's logs are missing.
     """
-    standing = Standing(version=shop.config.logs.version or "pi0")
+    standing = _start(shop)
     while standing.round < shop.config.rounds and not standing.ends:
         standing = _Round(shop, standing).run()
     return standing
+
+
+def _start(shop: Workshop) -> Standing:
+    return Standing(version=shop.config.logs.version or "pi0")
+
+
+def fit_first(shop: Workshop) -> None:
+    """Round 0 as far as its Q; `iterate` on the same folder goes on from there."""
+    _Round(shop, _start(shop)).fitted()
+
+
+def check_first(shop: Workshop) -> GateReport:
+    """What the gate says of round 0's Q, which is fitted where it is not yet."""
+    first = _Round(shop, _start(shop))
+    return first.report(*first.fitted())
 
 
 def folder_of(round: int) -> str:
@@ -96,14 +112,30 @@ class _Round:
             stage(done, lambda out: write_facts(out / "round.json", asdict(standing)))
         return Standing(**read_facts(done / "round.json"))  # type: ignore[arg-type]  # ours
 
-    def _played(self) -> Standing:
+    def fitted(self) -> tuple[CrossFit, list[Episode]]:
+        """The round as far as its Q."""
         self._backend = self._shop.load()
         self._chat = ChatFormat(cast(ChatTokenizer, self._backend.tokenizer))
         self._anchor = self._policy("anchor", self._standing.policy)
         self._sampler = self._anchor.publish()  # of π_k, which nothing moves
         self._collect()
         episodes = self._episodes()
-        cross_fit = self._fit(episodes)
+        return self._fit(episodes), episodes
+
+    def report(self, cross_fit: CrossFit, episodes: Sequence[Episode]) -> GateReport:
+        """What the gate says of the round's own conversations."""
+        self._phase("gate")
+        return check_q(
+            cross_fit,
+            [episode for episode in episodes if episode.round == self._number],
+            self._config,
+            backend=self._backend,
+            chat=self._chat,
+            sampler=self._sampler,
+        )
+
+    def _played(self) -> Standing:
+        cross_fit, episodes = self.fitted()
         self._check(cross_fit, episodes)
         prompts = self._prompts(episodes)
         self._preview(cross_fit, prompts)
@@ -136,7 +168,7 @@ class _Round:
         pooled, out = self._config.q.pool == "pooled", list[Episode]()
         for number in range(0 if pooled else self._number, self._number + 1):
             collected = self._shop.folder / folder_of(number) / "collect"
-            conversations = list(read_logged([collected / LOGS]))
+            conversations = list(read_logged(collected / LOGS))
             episodes, facts = build_episodes(
                 conversations,
                 self._chat,
@@ -188,19 +220,7 @@ class _Round:
     def _check(self, cross_fit: CrossFit, episodes: Sequence[Episode]) -> None:
         """Raises GateError where the gate refuses and is no mere warning."""
 
-        def write(out: Path) -> None:
-            self._phase("gate")
-            report = check_q(
-                cross_fit,
-                [episode for episode in episodes if episode.round == self._number],
-                self._config,
-                backend=self._backend,
-                chat=self._chat,
-                sampler=self._sampler,
-            )
-            report.save(out)
-
-        stage(self._folder / "gate", write)
+        stage(self._folder / "gate", lambda out: self.report(cross_fit, episodes).save(out))
         refusal = str(read_facts(self._folder / "gate" / "gate.json")["refusal"])
         if refusal and self._config.gate.mode == "hard":
             raise GateError(refusal)

@@ -11,7 +11,7 @@ from turnwise.records import replace_folder_atomically
 Facts = Mapping[str, object]
 
 
-def stage(folder: Path, write: Callable[[Path], None]) -> bool:
+def stage(folder: Path, write: Callable[[Path], object]) -> bool:
     """The folder holds what `write` wrote, now or in an earlier process. Returns whether it ran.
 
     write: is given an empty folder. Killed in the middle, nothing of it stays.
