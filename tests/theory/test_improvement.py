@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.special import rel_entr
 
 from tests.theory.mdp import (
     BETA,
@@ -157,3 +158,4 @@ def test_a_reply_without_a_chance_stays_without_one() -> None:
     new = tilt(logpi, np.array([[1.0, 0.2, 0.1]]), 0.02)
     assert np.exp(new[0, 0]) == 0
     assert np.exp(normalised(new)).sum() == pytest.approx(1.0)
+    assert np.isfinite(rel_entr(np.exp(new), np.exp(logpi)).sum())
