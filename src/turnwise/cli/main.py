@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from turnwise.cli.errors_shown import errors_shown
+from turnwise.cli.options import Debug, Json, Quiet
 from turnwise.errors import ConfigError
 
 app = typer.Typer(
@@ -19,9 +20,6 @@ app = typer.Typer(
 tasks_app = typer.Typer(help="List the tasks, or show one.")
 app.add_typer(tasks_app, name="tasks")
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the final table.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.max_steps=10")
 ]
