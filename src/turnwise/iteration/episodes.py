@@ -38,6 +38,7 @@ class Episode:
     trajectory: Trajectory
     turn_index: tuple[int, ...]  # which decision step of the conversation each turn is, from 0
     num_steps: int  # of the whole conversation
+    collected_by: str | None  # policy version whose returns `has_mc` are; None: whoever wrote them
     reward: tuple[float, ...]  # after each decision step; the outcome is paid on the last
     mc_return: tuple[float, ...]  # G from each step on; a sample of Q only where `has_mc`
     outcome: float | None  # of the conversation; None: unknown
@@ -145,6 +146,7 @@ def check_disjoint(one: Iterable[str], other: Iterable[str], names: tuple[str, s
 class _Past:
     """What is known of a conversation's decision steps, one entry for each."""
 
+    version: str | None
     steps: Sequence[Step]
     reward: list[float]
     mc_return: list[float]
@@ -165,6 +167,7 @@ def _past(conversation: LoggedConversation, config: IterateConfig, version: str 
     return_1K = reward_to_go(reward_1K, is_step_1K, discount=config.turn_discount)
     own_1K = torch.tensor([[_is_own(step, version) for step in steps]])
     past = _Past(
+        version,
         steps,
         reward=reward_1K[0].tolist(),
         mc_return=[round(g, _DIGITS) for g in return_1K[0].tolist()],
@@ -228,6 +231,7 @@ def _episode(
         trajectory=row.trajectory,
         turn_index=kept,
         num_steps=len(past.steps),
+        collected_by=past.version,
         reward=tuple(past.reward[k] for k in kept),
         mc_return=tuple(past.mc_return[k] for k in kept),
         outcome=conversation.outcome.value if conversation.outcome else None,

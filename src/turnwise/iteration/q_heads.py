@@ -89,7 +89,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Scores:
-    """float32; 0 where there is nothing to read."""
+    """float32; NaN where there is nothing to read."""
 
     q_EBK: Tensor
     v_EBK: Tensor
@@ -166,7 +166,7 @@ class ScalarQ:
         return Scores(
             _at(q_EBT, rows.q_at_BK),
             _at(v_EBT, rows.v_at_BK),
-            torch.where(rows.batch.written_BT, q_EBT, torch.zeros_like(q_EBT)),
+            torch.where(rows.batch.written_BT, q_EBT, torch.nan),
         )
 
     def cost(self, lesson: Lesson) -> Tensor:
@@ -238,7 +238,7 @@ class VerdictQ:
     def scores(self, rows: Marked) -> Scores:
         at_2BK = torch.stack([rows.q_at_BK, rows.v_at_BK])
         forks = _forks(at_2BK, torch.ones_like(rows.q_at_BK, dtype=torch.bool))
-        out_2BK = torch.zeros(at_2BK.shape)
+        out_2BK = torch.full(at_2BK.shape, torch.nan)
         if forks:
             packed = asked(rows.batch, forks, self.verdict, has_branches=self.has_branches)
             yes_N, no_N = answers(packed, self.learner.logp(packed.batch))
@@ -287,7 +287,6 @@ def question_of(config: QConfig, tokenizer: Tokenizer) -> Verdict:
 
 
 def _at(score_EBT: Tensor, at_BK: Tensor) -> Tensor:
-    """EBK of the scores at places; 0 where there is none."""
+    """EBK of the scores at places; NaN where there is none."""
     index_EBK = at_BK.clamp(min=0).expand(len(score_EBT), -1, -1)
-    found_EBK = score_EBT.gather(2, index_EBK)
-    return torch.where(at_BK >= 0, found_EBK, torch.zeros_like(found_EBK))
+    return torch.where(at_BK >= 0, score_EBT.gather(2, index_EBK), torch.nan)

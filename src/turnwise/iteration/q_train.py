@@ -1,0 +1,157 @@
+"""One Q network is fitted to targets of one fold, and stopped early by customers of the same fold.
+
+Axes: `E` heads, `B` rows, `K` decision steps.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from turnwise.errors import TrainingError
+from turnwise.iteration.config import QConfig
+from turnwise.iteration.episodes import Episode
+from turnwise.iteration.folds import early_stop_customers, poisson_weight
+from turnwise.iteration.q_heads import Lesson, QNetwork, marked
+from turnwise.iteration.q_values import read_scores
+from turnwise.losses import scaled_return, value_bce, value_mse
+from turnwise.tokens import microbatches
+from turnwise.training.observer import Observer
+from turnwise.training.prm import PassLimits
+
+_LIMITS = PassLimits()
+Targets = Sequence[Sequence[float]]  # of each row's decision steps, return units; NaN: none
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows with the targets of their decision steps, scaled to [0, 1]."""
+
+    episodes: Sequence[Episode]
+    y_BK: Tensor
+    is_known_BK: Tensor
+
+    @property
+    def num_steps(self) -> int:
+        return int(self.is_known_BK.sum())
+
+    def of(self, customers: set[str]) -> "Examples":
+        return self.pick([b for b, e in enumerate(self.episodes) if e.customer in customers])
+
+    def without(self, customers: set[str]) -> "Examples":
+        return self.pick([b for b, e in enumerate(self.episodes) if e.customer not in customers])
+
+    def pick(self, index: Sequence[int]) -> "Examples":
+        return Examples(
+            [self.episodes[b] for b in index], self.y_BK[index], self.is_known_BK[index]
+        )
+
+
+def examples(episodes: Sequence[Episode], targets: Targets, config: QConfig) -> Examples:
+    """The rows that have a target at all. Raises OutcomeError for one outside the return range."""
+    kept = [b for b, row in enumerate(targets) if not all(math.isnan(y) for y in row)]
+    K = max((len(targets[b]) for b in kept), default=0)
+    target_BK = torch.full((len(kept), K), torch.nan, dtype=torch.float64)
+    for row, b in enumerate(kept):
+        target_BK[row, : len(targets[b])] = torch.tensor(targets[b], dtype=torch.float64)
+    is_known_BK = ~target_BK.isnan()
+    y_BK = scaled_return(
+        target_BK, is_known_BK, low=config.return_low, high=config.return_high
+    ).float()
+    return Examples([episodes[b] for b in kept], y_BK, is_known_BK)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How one fold's network is fitted; the same for all its sweeps."""
+
+    config: QConfig
+    fold: int
+    seed: int
+    age_weight: float  # of a row for each round of age
+    round: int  # now
+    observer: Observer
+
+    def stop_customers(self, episodes: Sequence[Episode]) -> set[str]:
+        customers = [episode.customer for episode in episodes]
+        return early_stop_customers(customers, self.config.early_stop_share, self.seed, self.fold)
+
+    def fit(self, network: QNetwork, learn: Examples, watch: Examples, sweep: int) -> list[float]:
+        """Moves the network; returns the watched loss after each epoch.
+
+        The weights with the smallest watched loss stay, and the first epoch that does not lower it
+        is the last. With nobody to watch every epoch is run. sweep: names the draw of the orders.
+        Raises TrainingError naming the fold if the loss is not finite.
+        """
+        found: list[float] = []
+        name = f"fit Q {'AB'[self.fold]}"
+        self.observer.phase(name, self.config.num_epochs)
+        with TemporaryDirectory() as scratch:
+            for epoch in range(self.config.num_epochs):
+                loss = self._epoch(network, learn, (self.seed, self.fold, sweep, epoch))
+                if watch.num_steps:
+                    found.append(watched_loss(network, watch))
+                    if found[-1] > min(found):
+                        network.learner.load(Path(scratch))
+                        break
+                    network.learner.save(Path(scratch))
+                self.observer.advance(name, loss=loss)
+        return found
+
+    def _epoch(self, network: QNetwork, learn: Examples, key: tuple[int, ...]) -> float:
+        """The mean loss of an epoch in a seeded order."""
+        order: list[int] = np.random.default_rng(key).permutation(len(learn.episodes)).tolist()
+        size = self.config.batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        losses = [self._step(network, learn.pick(batch)) for batch in batches]
+        return sum(losses) / len(losses)
+
+    def _step(self, network: QNetwork, learn: Examples) -> float:
+        """One optimizer step on the mean over decision steps, however it is split."""
+        lesson = self.lesson(network, learn)
+        split = microbatches(
+            network.cost(lesson), max_rows=_LIMITS.max_rows, max_tokens=_LIMITS.max_tokens
+        )
+        loss = sum(network.backward(lesson.part(rows), lesson.num_steps) for rows in split)
+        if not math.isfinite(loss):
+            names = sorted(episode.conversation_id for episode in learn.episodes)
+            raise TrainingError(
+                f"Q of fold {'AB'[self.fold]}: expected a finite loss, found {loss} on a batch "
+                f"with conversation {names[0]}; lower q.learning_rate"
+            )
+        network.learner.optim_step(self.config.learning_rate)
+        return loss
+
+    def lesson(self, network: QNetwork, learn: Examples) -> Lesson:
+        """Examples as the network learns from them, each head with its own draw of customers."""
+        weight_BE = torch.tensor(
+            [self._weights(episode, network.num_heads) for episode in learn.episodes]
+        )
+        rows = marked([episode.trajectory for episode in learn.episodes])
+        K = rows.q_at_BK.shape[1]
+        return Lesson(rows, learn.y_BK[:, :K], learn.is_known_BK[:, :K], weight_BE)
+
+    def _weights(self, episode: Episode, num_heads: int) -> list[float]:
+        """Poisson(1) of the customer for each head, 1 for a single one; times the row's age."""
+        age = self.age_weight ** (self.round - episode.round)
+        if num_heads == 1:
+            return [age]
+        key = (self.seed, self.fold)
+        return [age * poisson_weight(episode.customer, head, *key) for head in range(num_heads)]
+
+
+def watched_loss(network: QNetwork, watch: Examples) -> float:
+    """Mean loss of Q and V over decision steps, of the mean over heads, without weights."""
+    scores = read_scores(network, [episode.trajectory for episode in watch.episodes])
+    of_score = value_bce if network.loss == "log" else value_mse
+    total = 0.0
+    for score_EBK in (scores.q_EBK, scores.v_EBK):
+        known_BK = watch.is_known_BK & ~score_EBK[0].isnan()
+        y_EN = watch.y_BK[known_BK].expand(len(score_EBK), -1)
+        total += float(of_score(score_EBK[:, known_BK], y_EN).sum()) / len(score_EBK)
+    return total / watch.num_steps
