@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.t
 STAMP := $(VENV)/.turnwise-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-learning test-theory test-browser lint format bench docs clean
+.PHONY: help setup demo test test-learning test-theory test-browser test-postgres lint format bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,7 +23,8 @@ demo: setup ## warm-start, train, evaluate and write the report: at most five mi
 	$(BIN)/turnwise train recipes/clarify_itpo.toml --output-dir runs/demo --overwrite
 
 test: setup ## the default tests
-	$(BIN)/python -m pytest tests --ignore=tests/learning --ignore=tests/theory_slow --ignore=tests/browser
+	$(BIN)/python -m pytest tests --ignore=tests/learning --ignore=tests/theory_slow \
+		--ignore=tests/browser --ignore=tests/postgres
 
 test-learning: setup ## slow tests: does a policy learn?
 	$(BIN)/python -m pytest tests/learning
@@ -34,6 +35,11 @@ test-theory: setup ## slow tests: the theory of Iterative PPO with samples (half
 test-browser: setup ## the report in headless Chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is missing: apt-get install chromium"; exit 1; }
 	$(BIN)/python -m pytest tests/browser
+
+test-postgres: setup ## outcomes from a real PostgreSQL server, whose programs must be installed
+	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null || \
+		{ echo "PostgreSQL is missing: apt-get install postgresql"; exit 1; }
+	$(BIN)/python -m pytest tests/postgres
 
 lint: setup ## style, format and strict types
 	$(BIN)/ruff check .

@@ -8,10 +8,10 @@ from turnwise.conversation import EndReason, LoggedConversation, Message, Policy
 from turnwise.logs.cautions import Cautions
 from turnwise.logs.options import LEAK_WORDS
 
+REPLY = Step("assistant", "yes")
 
-def held(
-    num_turns: int = 1, *, is_open: bool = True, reply: Step = Step("assistant", "yes")
-) -> LoggedConversation:
+
+def held(num_turns: int = 1, *, is_open: bool = True, reply: Step = REPLY) -> LoggedConversation:
     """`num_turns` questions, each with the same answer."""
     end = EndReason.CENSORED if is_open else EndReason.OUTCOME
     return LoggedConversation("c", (Step("user", "well?"), reply) * num_turns, end)
@@ -40,7 +40,7 @@ def found(*conversations: LoggedConversation) -> dict[str, float]:
     ],
 )
 def test_steps_are_counted(name: str, facts: dict[str, object], expected: float) -> None:
-    reply = replace(Step("assistant", "yes"), **facts)  # type: ignore[arg-type] # any field
+    reply = replace(REPLY, **facts)  # type: ignore[arg-type] # any field
     assert found(held(reply=reply))[name] == expected
 
 
