@@ -332,10 +332,10 @@ def test_a_call_is_a_step_and_its_result_may_be_empty(tmp_path: Path) -> None:
 
 def test_the_raw_text_is_kept_back_where_training_is_not_allowed(tmp_path: Path) -> None:
     open_row: dict[str, object] = {"id": "a", "messages": [user("secret")]}
-    closed = {**open_row, "consent": {"training": False}}
     assert "secret" in (refused(jsonl(tmp_path, open_row)).raw or "")
-    found = refused(jsonl(tmp_path, closed))
-    assert found.raw is None and found.conversation_id == "a"
+    for consent in ({"training": False}, '{"training": false}'):
+        found = refused(jsonl(tmp_path, {**open_row, "consent": consent}))
+        assert found.raw is None and found.conversation_id == "a"
 
 
 def test_a_refusal_never_quotes_what_was_said(tmp_path: Path) -> None:

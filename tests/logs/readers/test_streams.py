@@ -38,7 +38,7 @@ def test_compressed_files_read_like_plain_ones(tmp_path: Path) -> None:
 def test_a_cut_compressed_file_keeps_its_good_part_and_says_so(tmp_path: Path) -> None:
     lines = "".join(
         json.dumps({"messages": [user(f"{n} {hash(str(n))}"), assistant("b")]}) + "\n"
-        for n in range(20_000)
+        for n in range(5_000)
     )
     whole = gzip.compress(lines.encode(), mtime=0)
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) * 2 // 3])
@@ -49,6 +49,7 @@ def test_a_cut_compressed_file_keeps_its_good_part_and_says_so(tmp_path: Path) -
     for name in ("a.jsonl.gz", "b.jsonl.zst"):
         *good, last = read_records(tmp_path / name, DEFAULT)
         assert isinstance(last, Refusal) and last.code == "unreadable_file" and last.line is None
+        assert len(good) > 100
         assert all(isinstance(one, LoggedConversation) for one in good)
 
 
@@ -144,22 +145,22 @@ def test_a_line_of_the_longest_length_is_read_and_a_longer_one_is_not(
 def test_memory_stays_bounded_by_the_longest_line_allowed(tmp_path: Path) -> None:
     with (tmp_path / "a.jsonl").open("wb") as out:
         out.write(LINE.encode())
-        for _ in range(64):
+        for _ in range(24):
             out.write(b"x" * 2**20)
         out.write(b"\n" + LINE.encode())
     good = json.dumps(ROW)
-    (tmp_path / "a.json").write_text(f'[{good}, {{"messages": "{"x" * 2**26}"}}, {good}]')
-    for name, length in (("a.jsonl", 2**26 + 1), ("a.json", 2**26 + 16)):
+    (tmp_path / "a.json").write_text(f'[{good}, {{"messages": "{"x" * 24 * 2**20}"}}, {good}]')
+    for name, length in (("a.jsonl", 24 * 2**20 + 1), ("a.json", 24 * 2**20 + 16)):
         tracemalloc.start()
         found = list(read_records(tmp_path / name, ReaderOptions(max_line_bytes=2**20)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 16 * 2**20
+        assert peak < 8 * 2**20
         codes = [one.code if isinstance(one, Refusal) else "good" for one in found]
         assert codes == ["good", "line_too_long", "good"]
         assert isinstance(found[1], Refusal)
         assert (found[1].line, found[1].byte_length) == (2, length)
-        assert found[1].reason == "expected at most 1 MiB in a line, found 64 MiB; raise --max-line"
+        assert found[1].reason == "expected at most 1 MiB in a line, found 24 MiB; raise --max-line"
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -173,10 +174,10 @@ def test_a_json_array_is_read_element_by_element(tmp_path: Path, indent: int | N
 
 
 def test_an_array_is_read_across_the_pieces_it_comes_in(tmp_path: Path) -> None:
-    rows = [{"messages": [user('\\"' * 40_000 + str(n)), assistant("b")]} for n in range(40)]
-    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))  # 6 MB in pieces of 1 MiB
+    rows = [{"messages": [user('\\"' * 40_000 + str(n)), assistant("b")]} for n in range(12)]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))  # 2 MB in pieces of 1 MiB
     ends = [words(one)[0].strip('\\"') for one in read(tmp_path / "a.json")]
-    assert ends == [str(n) for n in range(40)]
+    assert ends == [str(n) for n in range(12)]
 
 
 def test_a_broken_or_long_element_of_an_array_costs_itself(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from turnwise.conversation import Conversation, Message, PolicyFacts, Step
 from turnwise.logs.options import ReaderOptions
 from turnwise.logs.readers.fields import Object, as_number, first, from_json, whole, wrong
-from turnwise.logs.readers.messages import steps_of
+from turnwise.logs.readers.messages import is_role, steps_of
 from turnwise.logs.readers.refused import RefusedError
 
 _PROMPT_KEYS = ("messages", "prompts", "prompt", "input", "question", "query")
@@ -126,7 +126,8 @@ def reply_of(value: object, at: str, options: ReaderOptions) -> tuple[Step, str 
         value = {"content": value}
     if not isinstance(value, dict):
         raise not_captured(at)
-    message = value if {"role", "type", "id"} & value.keys() else {"role": "assistant", **value}
+    has_role = _is_message(value) and "tool_calls" not in value
+    message = value if has_role else {"role": "assistant", **value}
     steps = steps_of([message], options, at)
     if not steps[0].is_decision:
         raise wrong(f"{at}.role", "a message of the assistant", steps[0].role)
@@ -139,11 +140,11 @@ def _innermost(value: object) -> tuple[object, str | None]:
     while True:
         if isinstance(value, list):
             # Of a list of messages the last one is new; of candidates the first was sent.
-            is_talk = bool(value) and isinstance(value[-1], dict) and bool(_role(value[-1]))
+            is_talk = bool(value) and isinstance(value[-1], dict) and _is_message(value[-1])
             value = value[-1] if is_talk else value[0] if value else None
         elif isinstance(value, dict):
             finish = _finish(value) or finish
-            if _role(value) or "tool_calls" in value or "kwargs" in value:
+            if _is_message(value):
                 return value, finish
             inner = first(value, "choices", "generations", *_REPLY_KEYS)
             if inner is None or inner == value.get("content"):
@@ -153,8 +154,14 @@ def _innermost(value: object) -> tuple[object, str | None]:
             return value, finish
 
 
-def _role(value: Object) -> object:
-    return first(value, "role", "type") if "generation_info" not in value else None
+def _is_message(value: Object) -> bool:
+    """Whether this is a message: it has a role, calls, or LangChain's inner message."""
+    sort = value.get("type")
+    return (
+        value.get("role") is not None
+        or (isinstance(sort, str) and is_role(sort))
+        or not {"tool_calls", "kwargs", "data"}.isdisjoint(value)
+    )
 
 
 def _finish(value: Object) -> str | None:

@@ -93,12 +93,17 @@ def _unpacked(message: Object) -> Object:
     return {"role": inner.get("role") or role, **{k: v for k, v in inner.items() if k != "type"}}
 
 
+def is_role(name: str) -> bool:
+    """Whether any of the formats calls a speaker so."""
+    return name.lower() in _ROLE_OF
+
+
 def role_of(value: object, at: str, options: ReaderOptions) -> Role:
     """The role that a name stands for. Raises RefusedError for an unknown one."""
     if value is None:
         raise wrong(f"{at}.role", "system, user, assistant or tool", value)
     name = options.role_map.get(str(value), str(value))
-    if name.lower() not in _ROLE_OF:
+    if not is_role(name):
         raise RefusedError(
             "unknown_role",
             "system, user, assistant, tool (human, gpt, …)",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from turnwise.errors import LogsError
 from turnwise.logs.refusal import Code, Refusal
 
-_NO_TRAINING = re.compile(r'"training"\s*:\s*false', re.IGNORECASE)
+_NO_TRAINING = re.compile(r"\btraining\b\W{1,9}false\b", re.IGNORECASE)
 _LONGEST_SHOWN = 60
 
 

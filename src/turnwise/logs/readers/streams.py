@@ -24,6 +24,7 @@ from turnwise.logs.readers.refused import RefusedError, Row, refusal
 from turnwise.logs.refusal import Refusal
 
 _CHUNK = 1 << 20
+_UNPACKED = 1 << 16  # what is lost before the place where a compressed file is cut
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -46,10 +47,10 @@ def open_bytes(file: Path) -> io.BufferedReader:
     with file.open("rb") as plain:
         head = plain.read(4)
     if head.startswith(_GZIP):
-        return io.BufferedReader(cast(io.RawIOBase, gzip.open(file, "rb")), _CHUNK)
+        return io.BufferedReader(cast(io.RawIOBase, gzip.open(file, "rb")), _UNPACKED)
     if head == _ZSTD:
         stream = pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
-        return io.BufferedReader(cast(io.RawIOBase, stream), _CHUNK)
+        return io.BufferedReader(cast(io.RawIOBase, stream), _UNPACKED)
     return io.BufferedReader(io.FileIO(file), _CHUNK)
 
 
