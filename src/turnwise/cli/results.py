@@ -1,5 +1,6 @@
 """What the jobs of the command line return, and how it is written down."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -59,6 +60,11 @@ def without_nan(value: object) -> object:
     if isinstance(value, list | tuple):
         return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def as_json_line(value: object) -> str:
+    """JSON that every reader takes: a number that is not finite becomes null."""
+    return json.dumps(without_nan(value))
 
 
 def with_nan(value: object) -> object:
