@@ -162,7 +162,7 @@ def _counted(observer: Observer) -> Callable[[], None]:
 
 
 def _refusals_shown(observer: Observer) -> Callable[[str, Refusal], None]:
-    """All refusals as events for programs, the first few in words for people."""
+    """All refusals as events for programs; for people the first few, in words, that are faults."""
     shown = 0
 
     def on_refusal(file: str, refusal: Refusal) -> None:
@@ -170,11 +170,10 @@ def _refusals_shown(observer: Observer) -> Callable[[str, Refusal], None]:
         if isinstance(observer, JsonLines):
             facts = {name: value for name, value in vars(refusal).items() if name != "raw"}
             observer.event("refusal", **{**facts, "file": file})
-        elif shown < _SHOWN:
-            observer.message(refusal.message(file))
-        elif shown == _SHOWN:
-            observer.message("more follow; quarantine.jsonl has all, and so has --json")
-        shown += 1
+        elif refusal.code != "consent_refused" and shown <= _SHOWN:
+            told = refusal.message(file) if shown < _SHOWN else "more follow; --json tells them all"
+            observer.message(told)
+            shown += 1
 
     return on_refusal
 
@@ -192,8 +191,7 @@ def _show_findings(findings: Findings, out: Path | None) -> None:
         for code, count in sorted(findings.by_code.items(), key=lambda item: -item[1]):
             codes.add_row(code, f"{count:,}")
         print_parts("", codes)
-    decisions = int(findings.warnings.get("decisions", 0))
-    show_warnings(warnings_of(findings.warnings, findings.imported, decisions))
+    show_warnings(warnings_of(findings.warnings, findings.imported))
     if findings.customers_dropped:
         typer.echo(
             f"\n{findings.customers_dropped:,} customers were not kept: expected a key for their "

@@ -170,7 +170,7 @@ def data_card(*paths: Path) -> DataCard:
             lengths={name: _spread(base, *value) for name, value in _LENGTHS.items()},
             imports=[read_findings(path) for path in paths if (path / SUMMARY_NAME).is_file()],
             features=features_of(base),
-            warnings=warnings_of(warned, int(conversations), int(decisions)),
+            warnings=warnings_of(warned, int(conversations)),
         )
 
 

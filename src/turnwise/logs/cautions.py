@@ -58,11 +58,12 @@ class Cautions:
     def found(self) -> dict[str, float]:
         """Warning -> how many, and the shares that a reader of them needs.
 
-        censored_share: of conversations; edited_share, rejected_share: of decision steps;
-        censored_length_correlation: Pearson's, of being censored with the number of decision
-        steps, 0 where one of them does not vary.
+        decisions: all decision steps. censored_share: of conversations. edited_share,
+        rejected_share: of decision steps. censored_length_correlation: Pearson's, of being
+        censored with the number of decision steps, 0 where one of them does not vary.
         """
-        counts = {name: self.counts[name] for name in (*_CONVERSATION_CAUTIONS, *_STEP_CAUTIONS)}
+        names = ("decisions", *_CONVERSATION_CAUTIONS, *_STEP_CAUTIONS)
+        counts = {name: self.counts[name] for name in names}
         conversations = max(1, self.counts["conversations"])
         decisions = max(1, self.counts["decisions"])
         return {

@@ -162,13 +162,13 @@ _CAUTIONS = {
 _TELLING = 0.1  # |correlation| from which on a warning says it
 
 
-def warnings_of(counts: Mapping[str, float], conversations: int, decisions: int) -> list[str]:
+def warnings_of(counts: Mapping[str, float], conversations: int) -> list[str]:
     """What `Cautions` counted, in words; only what was found.
 
-    counts: as `Cautions.found` gives them. conversations, decisions: of what they are counts.
+    counts: as `Cautions.found` gives them. conversations: that were counted.
     """
     said = []
-    totals = {"conversations": conversations, "decision steps": decisions}
+    totals = {"conversations": conversations, "decision steps": int(counts.get("decisions", 0))}
     for name, (unit, meaning) in _CAUTIONS.items():
         count = int(counts.get(name, 0))
         if count:
