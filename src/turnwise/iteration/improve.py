@@ -21,7 +21,7 @@ from turnwise.errors import (
 from turnwise.iteration.certificate import Certificate, certificate
 from turnwise.iteration.config import ImproveConfig
 from turnwise.iteration.episodes import Prompt
-from turnwise.iteration.improve_start import Setting, Start, frozen_scale, measured, warn
+from turnwise.iteration.improve_start import Setting, Start, check, frozen_scale, measured
 from turnwise.iteration.improve_step import (
     RewardRule,
     compared,
@@ -49,6 +49,7 @@ from turnwise.training.observer import Observer
 from turnwise.training.prm import PassLimits
 
 _LIMITS = PassLimits()
+_CHECK_REPLIES = 2  # of each fixed prompt in a check
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Improvement:
     kl: float  # of the kept policy from π_k
     budget: float
     scale: float  # std of Q_A − V_A over π_k's replies, frozen
-    beta: float  # of the last update, for the scaled reward
+    beta: float  # for the scaled reward, in the kept policy's last update
     truncated: float  # share of the kept policy's replies without an end token
     shortfall: float  # δ: best of n at equal KL minus gain_a
     certificate: Certificate | None  # None: its theorem is about another penalty or reward
@@ -114,7 +115,7 @@ def improve(
     sampler = policy.publish()
     if config.kl_budget == 0 or budget_share == 0:
         return _unmoved("the KL budget is 0: the policy stays what it is")
-    warn(given)
+    check(given)
     start = measured(given, sampler)
     asked = None if config.kl_budget == "auto" else config.kl_budget
     budget = kl_budget(
@@ -156,6 +157,7 @@ class _Climb:
         beta = given.config.beta
         std = 1.0 if given.config.scale_rewards == "group" else reward_std
         self._beta = first_beta(budget, reward_std=std) if beta == "auto" else beta
+        self._kept_beta = self._beta
         truncated = start.replies.truncated_share
         self._checks = [Gains(0, 0.0, 0.0, 0.0, own_spread, truncated)]
 
@@ -187,8 +189,8 @@ class _Climb:
         except (LogProbError, SpeakerError, TokensError, TrainingError) as error:
             names = ", ".join(prompt.conversation_id for prompt in prompts[:3])
             raise TrainingError(
-                f"update {update}, on prompts of {names}, …: {error}. The best policy so far is "
-                f"kept in the folder {given.folder.name}"
+                f"update {update}, on prompts of {names}, …: {error}. The policy as it was at the "
+                "last check is intact"
             ) from error
         append_metrics(given.folder / "metrics.jsonl", {"step": update, "kind": "train", **row})
         given.observer.advance("improve", reward=row["reward/mean"], kl=kl, beta=self._beta)
@@ -224,19 +226,21 @@ class _Climb:
         given, start = self._given, self._start
         prompts = start.prompts[: given.config.check_prompts]
         # The noise of π_k's first replies: the difference of two policies is less noisy so.
-        replies = given.sample(self._sampler, prompts, 1, "fixed")
+        n = min(_CHECK_REPLIES, given.config.num_generations)
+        replies = given.sample(self._sampler, prompts, n, "fixed")
         a, b = (values_of(q, replies, name) for q, name in ((given.q_a, "Q_A"), (given.q_b, "Q_B")))
         S = len(prompts)
         gains = Gains(
             update,
-            gain_a=float((a.q_BK[:, 0] - start.a_SG[:S, 0]).mean()),
-            gain_b=float((b.q_BK[:, 0] - start.b_SG[:S, 0]).mean()),
+            gain_a=float(a.q_BK.mean() - start.a_SG[:S, :n].mean()),
+            gain_b=float(b.q_BK.mean() - start.b_SG[:S, :n].mean()),
             kl=divergence(compared(given.policy, given.reference, replies), given.config),
             spread=float(a.spread_BK.mean()),
             truncated=replies.truncated_share,
         )
         self._checks.append(gains)
         if best_gains(self._checks) is gains:
+            self._kept_beta = self._beta
             replace_folder_atomically(given.folder / "policy", given.policy.save)
         append_metrics(
             given.folder / "metrics.jsonl",
@@ -268,9 +272,9 @@ class _Climb:
             kl=best.kl,
             budget=self._rules.budget,
             scale=given.rule.scale,
-            beta=self._beta,
+            beta=self._kept_beta,
             truncated=best.truncated,
             shortfall=shortfall(self._start.a_SG, kl=best.kl, gain=best.gain_a),
-            certificate=certificate(given, self._start, beta=self._beta),
+            certificate=certificate(given, self._start, beta=self._kept_beta),
             notes=tuple(notes),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from turnwise.backends.protocol import Learner, Sampler, Scorer
-from turnwise.errors import FlatRewardError
+from turnwise.errors import ConfigError, FlatRewardError
 from turnwise.iteration.config import ImproveConfig
 from turnwise.iteration.episodes import Prompt
 from turnwise.iteration.improve_step import RewardRule, flat_share
@@ -63,9 +63,14 @@ class Start:
     a: QValues
 
 
-def warn(given: Setting) -> None:
+def check(given: Setting) -> None:
+    """Warns of what breaks the equivalence. Raises ConfigError for what does not go together."""
     config = given.config
     if config.scale_rewards == "group":
+        if config.estimator == "ppo":
+            raise ConfigError(
+                'scale_rewards = "group" compares replies, and estimator = "ppo" does not; use rloo'
+            )
         given.observer.warning(
             'scale_rewards = "group": prompts where the reply hardly matters are pushed hardest'
         )

@@ -19,7 +19,7 @@ from turnwise.advantages import (
 )
 from turnwise.arrays import spread_to_tokens
 from turnwise.backends.protocol import Comparison, Learner, Scorer
-from turnwise.errors import CapabilityError, ConfigError, LogProbError, TrainingError
+from turnwise.errors import CapabilityError, LogProbError, TrainingError
 from turnwise.iteration.config import ImproveConfig
 from turnwise.iteration.q_model import QValues
 from turnwise.iteration.replies import Replies
@@ -84,8 +84,7 @@ def reply_advantages(
     """Advantage of each written token, the price of leaving the reference included.
 
     scores: policy and reference. With kl_estimator = "k3-loss" the price is not in it. Returns BT.
-    Raises GroupError for a lone reply under rloo or grpo, CapabilityError and ConfigError for
-    what ppo cannot have.
+    Raises GroupError for a lone reply that is compared, CapabilityError as `RewardRule.baseline`.
     """
     config, turn_BT, prompt_B = rule.config, replies.batch.turn_of_token_BT, replies.prompt_B
     logp_BT, reference_BT = scores.logp_BT, scores.logp_other_BT
@@ -96,10 +95,6 @@ def reply_advantages(
         price_BT = forward_kl_advantage(logp_BT, reference_BT, turn_BT, beta=beta)
     reward_B, every_B = rule.rewards(values, replies), torch.ones_like(prompt_B, dtype=torch.bool)
     if config.scale_rewards == "group":
-        if config.estimator == "ppo":
-            raise ConfigError(
-                'scale_rewards = "group" compares replies, and ppo does not: use rloo'
-            )
         reward_B = rewards_over_group_std(reward_B, prompt_B, every_B)
     if config.estimator == "ppo":
         token_reward_BT = reply_token_rewards(reward_B, penalty_BT, turn_BT)
