@@ -1,6 +1,8 @@
 """The one place where an exception becomes text and an exit code.
 
-0 done · 1 a fault of turnwise (with its traceback) · 2 a user's mistake · 130 stopped by Ctrl-C.
+0 done · 1 a fault of turnwise (with its traceback) · 2 a user's mistake · 3 logs were
+read to their end and too many records of them are bad, or a file is cut · 4 the gate refused a
+Q-function, nothing was trained · 130 stopped by Ctrl-C.
 """
 
 import sys
@@ -10,9 +12,11 @@ from contextlib import contextmanager
 
 import typer
 
-from turnwise.errors import TurnwiseError
+from turnwise.errors import GateError, TurnwiseError
 
 USER_MISTAKE = 2
+TOO_MANY_BAD = 3
+REFUSED = 4
 STOPPED = 130
 
 
@@ -32,7 +36,7 @@ def errors_shown(
             traceback.print_exc()
         gap = "\n" if "\n" in str(error) else " "
         sys.stderr.write(f"{_title(error)}:{gap}{error}\n")
-        raise typer.Exit(USER_MISTAKE) from None
+        raise typer.Exit(REFUSED if isinstance(error, GateError) else USER_MISTAKE) from None
     except KeyboardInterrupt as interrupt:
         if debug:
             traceback.print_exc()

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from turnwise.cli.errors_shown import errors_shown
+from turnwise.cli.logs import logs_app
 from turnwise.cli.options import Debug, Json, Quiet
+from turnwise.cli.q import q_app
 from turnwise.errors import ConfigError
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ app = typer.Typer(
 )
 tasks_app = typer.Typer(help="List the tasks, or show one.")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(logs_app, name="logs")
+app.add_typer(q_app, name="q")
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.max_steps=10")

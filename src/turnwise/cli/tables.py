@@ -1,21 +1,23 @@
 """What a command prints when it is done: tables for people, one JSON object for programs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from turnwise.cli import catalogue
-from turnwise.cli.results import without_nan
+from turnwise.cli.plain import plain_table as _table
+from turnwise.cli.plain import print_parts as _print
+from turnwise.cli.results import as_json_line
 from turnwise.tasks import list_tasks
 
 if TYPE_CHECKING:  # these would import torch, which lists do not need
-    from turnwise.analysis import CreditStudy
+    from pathlib import Path
+
+    from turnwise.analysis import CreditStudy, GateReport
     from turnwise.cli.doctor import Finding
     from turnwise.cli.iterating import Iterated
     from turnwise.cli.results import CreditResult, DryRun, EvalResult, TrainResult
@@ -24,22 +26,6 @@ if TYPE_CHECKING:  # these would import torch, which lists do not need
 
 Numbers = Mapping[str, float]  # a summary: "score/mean", "score/low", "turns/mean", ...
 Paired = Mapping[str, object]  # part -> {"difference", "low", "high"}, and "num_scenarios"
-
-
-def _print(*parts: Table | Text | str) -> None:
-    """To stdout; text from dialogues or settings is never read as markup."""
-    console = Console(highlight=False, markup=False, soft_wrap=False)
-    for part in parts:
-        console.print(part)
-
-
-def _table(first: str, *columns: str) -> Table:
-    """A plain table whose first column is never folded."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, no_wrap=True)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def show_methods() -> None:
@@ -112,11 +98,6 @@ def show_findings(findings: Sequence["Finding"]) -> None:
     _print(table)
 
 
-def as_json_line(value: object) -> str:
-    """JSON that every reader takes: a number that is not finite becomes null."""
-    return json.dumps(without_nan(value))
-
-
 def show_dry_run(result: "DryRun", *, as_json: bool) -> None:
     """What a run would do."""
     if as_json:
@@ -167,6 +148,28 @@ def show_iteration(result: "Iterated", *, as_json: bool) -> None:
     for name, path in models.items():
         typer.echo(f"{name:<9} {path} (a model of its own)")
     typer.echo(f"run     {result.folder}\nreport  {result.page}")
+
+
+def show_gate(report: "GateReport", page: "Path", *, as_json: bool) -> None:
+    """Each check with what it found and its verdict, then what refuses or warns in words."""
+    gate = report.gate
+    if as_json:
+        typer.echo(as_json_line({"event": "result", "page": str(page), **report.as_dict()}))
+        return
+    table = _table("check", "", "found", "verdict")
+    for check in gate.checks:
+        table.add_row(
+            check.name,
+            check.title,
+            _bounds(check.value, check.low, check.high) if isfinite(check.value) else "-",
+            f"{check.verdict} (a warning only)" if check.kind == "warn" else check.verdict,
+        )
+    state = "open" if report.is_open else "shut; what follows is ungated"
+    if not report.is_open and not report.is_ungated:
+        state = "shut"
+    customers = f"{gate.num_steps} held-out steps of {gate.num_customers} customers"
+    _print(f"{customers}, differences with 95 % intervals\n", table, "", *gate.warnings)
+    typer.echo(f"gate    {state}\npage    {page}")
 
 
 def show_credit(result: "CreditResult", *, as_json: bool) -> None:
