@@ -185,10 +185,10 @@ BANDS = {
     "guess-easy": (0.26, 0.40),
     "guess-medium": (0.16, 0.28),
     "guess-hard": (0.15, 0.26),
-    "sell-easy": (0.23, 0.35),
-    "sell-medium": (0.17, 0.29),
-    "sell-hard": (0.16, 0.27),
-    "sell-credit-hard": (0.11, 0.21),
+    "sell-easy": (0.30, 0.42),
+    "sell-medium": (0.24, 0.36),
+    "sell-hard": (0.21, 0.33),
+    "sell-credit-hard": (0.15, 0.26),
 }
 
 

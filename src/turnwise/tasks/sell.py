@@ -32,8 +32,8 @@ from turnwise.users.chance import Key, happens, pick, uniform
 from turnwise.users.protocol import Reply
 
 FALSE_CLAIM, PESTERING = "violation/false_claim", "violation/pestering"
-# Who demonstrates, each as often as it is named: all but the expert.
-DEMONSTRATORS = ("novice", "average", "average", "pushy")
+# Who demonstrates, each as often as it is named: fluent sellers of all kinds, most of them poor.
+DEMONSTRATORS = (*("novice", "novice", "pushy", "expert"), *("average",) * 4)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SellGame:
         deed = self.deed(scenario, said)
         is_repeat = said.bag in state.offered or is_pestering(view, deed)
         return SellState(
-            _drawn(branches(self.knobs, view, deed), uniform(*key, view.turn, "reaction")),
+            drawn(branches(self.knobs, view, deed), uniform(*key, view.turn, "reaction")),
             state.offered | {said.bag} if said.bag and view.trust != COLD else state.offered,
             state.false_claims + said.is_false,
             state.pestering + is_repeat,
@@ -206,7 +206,7 @@ class SellGame:
         seller = SELLERS[pick(DEMONSTRATORS, *key, "who")]
         key = (*key, state.view.turn)
         options = choices(self.knobs, seller, state.view)
-        return self.text(scenario, state.view, _drawn(options, uniform(*key, "plan")), key)
+        return self.text(scenario, state.view, drawn(options, uniform(*key, "plan")), key)
 
     def text(self, scenario: SellScenario, view: View, plan: Plan, key: tuple[Key, ...]) -> str:
         """A plan in words. Of the customer's wishes only those that were told are used."""
@@ -271,7 +271,7 @@ SellTask = RuleTask[SellScenario, SellState]
 T = TypeVar("T")
 
 
-def _drawn(options: Sequence[tuple[float, T]], draw: float) -> T:
+def drawn(options: Sequence[tuple[float, T]], draw: float) -> T:
     """The option in whose share of [0, 1) the draw falls."""
     for chance, option in options:
         draw -= chance
