@@ -198,4 +198,6 @@ class _Job:
 
 
 def _pooled(episodes: Sequence[Episode], config: QConfig, round: int) -> list[Episode]:
-    return [one for one in episodes if config.pool == "pooled" or one.round == round]
+    """The rows that count, in an order of their own: the one they came in changes nothing."""
+    kept = [one for one in episodes if config.pool == "pooled" or one.round == round]
+    return sorted(kept, key=lambda one: (one.round, one.conversation_id, one.turn_index))

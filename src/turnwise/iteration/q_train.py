@@ -47,9 +47,9 @@ class Examples:
         return self.pick([b for b, e in enumerate(self.episodes) if e.customer not in customers])
 
     def pick(self, index: Sequence[int]) -> "Examples":
-        return Examples(
-            [self.episodes[b] for b in index], self.y_BK[index], self.is_known_BK[index]
-        )
+        episodes = [self.episodes[b] for b in index]
+        K = max((len(episode.trajectory.turns) for episode in episodes), default=0)
+        return Examples(episodes, self.y_BK[index, :K], self.is_known_BK[index, :K])
 
 
 def examples(episodes: Sequence[Episode], targets: Targets, config: QConfig) -> Examples:

@@ -29,7 +29,7 @@ from turnwise.iteration.preview import preview
 from turnwise.iteration.q_check import check_q
 from turnwise.iteration.q_fit import CrossFit, fit_q, load_cross_fit
 from turnwise.iteration.rulings import check_censoring, described, judged
-from turnwise.iteration.stages import fingerprint, read_facts, stage, write_facts
+from turnwise.iteration.stages import Facts, fingerprint, read_facts, stage, write_facts
 from turnwise.iteration.world import World, arm_of
 from turnwise.records import read_logged, write_logged
 from turnwise.tokens import ChatFormat, ChatTokenizer
@@ -259,16 +259,11 @@ class _Round:
         for attempt in range(_MISSES):
             moved = self._improve(attempt, standing.budget, cross_fit, prompts)
             version = f"pi{self._number + 1}-{fingerprint(self._shop.folder / moved)}"
-            verdict = self._confirm(attempt, version, moved)
+            verdict, why = self._confirm(attempt, version, moved)
             if verdict == "promote":
                 return Standing(self._number + 1, version, moved, 2 * standing.budget)
-            if verdict == "unconfirmed":
-                ends = (
-                    f"{version} is unconfirmed: serve it beside {standing.version}, import the "
-                    f"conversations of both as logs of round {self._number + 1}, and go on with "
-                    "--resume"
-                )
-                return replace(standing, ends=ends, candidate=moved)
+            if verdict == "continue":
+                return replace(standing, ends=why, candidate=moved)
             standing = replace(standing, budget=standing.budget / 2)
         ends = f"{_MISSES} improvements in a row were not confirmed"
         return replace(standing, round=self._number + 1, ends=ends)
@@ -308,18 +303,26 @@ class _Round:
         is_moving = self._config.improve.reference == "round"
         return self._anchor if is_moving else self._backend.reference()
 
-    def _confirm(self, attempt: int, version: str, moved: str) -> str:
-        """ "promote", "reject", "null", "continue", or "unconfirmed" where nobody can tell yet."""
+    def _confirm(self, attempt: int, version: str, moved: str) -> tuple[str, str]:
+        """ "promote", "reject" or "null" for good, "continue" while nobody can tell; and why."""
         folder, world = self._folder / f"confirm_{attempt}", self._shop.world
         if not folder.is_dir():
             self._phase("confirm")
             new = (version, self._policy(f"candidate_{attempt}", moved).publish())
             arms = world.compare(self._number, new, (self._standing.version, self._sampler))
-            if arms is None:
-                return "unconfirmed"
-            found = judged(arms, self._config.confirm, is_paired=world.is_paired)
+            found = judged(arms, self._config.confirm, is_paired=world.is_paired) if arms else {}
+            if found.get("verdict", "continue") == "continue":
+                return "continue", self._unconfirmed(version, found)
             stage(folder, lambda out: write_facts(out / "confirm.json", found))
-        return str(read_facts(folder / "confirm.json")["verdict"])
+        facts = read_facts(folder / "confirm.json")
+        return str(facts["verdict"]), str(facts["reasons"])
+
+    def _unconfirmed(self, version: str, found: Facts) -> str:
+        why = f" ({'; '.join(map(str, cast(list[str], found['reasons'])))})" if found else ""
+        return (
+            f"{version} is unconfirmed{why}: serve it beside {self._standing.version}, import the "
+            f"conversations of both as logs of round {self._number + 1}, and go on with --resume"
+        )
 
 
 def policy_of(backend: Backend, config: IterateConfig, role: str, weights: Path | None) -> Learner:

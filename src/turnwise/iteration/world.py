@@ -255,7 +255,8 @@ class LogsWorld:
         return arm_of(arms[new[0]]), arm_of(arms[old[0]])
 
     def _read(self, round: int) -> Iterator[LoggedConversation]:
-        return read_logged([Path(file) for file in self.rounds[round]])
+        for file in self.rounds[round]:
+            yield from read_logged(Path(file))
 
 
 def _versions(conversation: LoggedConversation) -> set[str]:
