@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
 import typer
 
 from turnwise.analysis import render_card
+from turnwise.cli.experiments import plan_of
 from turnwise.cli.plain import plain_table, print_parts, show_warnings
 from turnwise.cli.results import as_json_line
 from turnwise.errors import ConfigError
-from turnwise.evaluation import SamplePlan, sample_plan_from
-from turnwise.logs.card import DataCard, data_card, known_outcomes
+from turnwise.evaluation import SamplePlan
+from turnwise.logs.card import DataCard, data_card
 from turnwise.records import write_logged, write_logged_jsonl, write_text_atomically
 from turnwise.tasks.sell import make_sell
 from turnwise.tasks.sell_logs import LogPolicy, generate_logs, write_raw_logs
@@ -51,17 +53,16 @@ def describe(
 def _plan(
     paths: Sequence[Path], card: DataCard, lift: float | None, power: float, alpha: float
 ) -> SamplePlan | None:
-    values, customers = known_outcomes(*paths)
-    if len(set(customers)) < 2:
-        if lift is not None:
-            raise ConfigError(
-                f"expected outcomes of two customers or more to plan a lift, found "
-                f"{len(set(customers))}; join outcomes with `turnwise logs import --outcomes`"
-            )
+    if not isfinite(card.outcome.low):
+        if lift is None:
+            return None
+        raise ConfigError(
+            f"expected outcomes of two customers or more to plan a lift, found "
+            f"{card.outcome.known} outcomes; join them with `turnwise logs import --outcomes`"
+        )
+    if lift is None and card.outcome.high <= 1 < card.outcome.mean + _LIFT:
         return None
-    if lift is None and set(values) <= {0.0, 1.0} and card.outcome.mean + _LIFT > 1:
-        return None
-    return sample_plan_from(values, customers, lift or _LIFT, power=power, alpha=alpha)
+    return plan_of(paths, lift or _LIFT, power=power, alpha=alpha, looks=1)
 
 
 def show_card(made: Described, *, as_json: bool) -> None:

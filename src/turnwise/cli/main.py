@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from turnwise.cli.ab import ab
 from turnwise.cli.errors_shown import errors_shown
 from turnwise.cli.logs import logs_app
 from turnwise.cli.options import Debug, Json, Quiet
@@ -22,6 +23,7 @@ app = typer.Typer(
 tasks_app = typer.Typer(help="List the tasks, or show one.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(logs_app, name="logs")
+app.command()(ab)
 app.add_typer(q_app, name="q")
 
 Overrides = Annotated[

@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from turnwise.errors import RecordError
+from turnwise.logs.arms import parquet_files
 from turnwise.logs.cautions import Cautions
 from turnwise.logs.importing import SUMMARY_NAME, read_findings
 from turnwise.logs.intake import Findings
@@ -140,7 +141,7 @@ def data_card(*paths: Path) -> DataCard:
 
     Raises RecordError for a file that is missing, cut, or of another schema version.
     """
-    files = _parquet_of(paths)
+    files = parquet_files(paths)
     with _counted(files) as base:
         conversations, steps, decisions, customers, share, correlation = _row(base, _TOTALS)
         if not conversations:
@@ -172,35 +173,6 @@ def data_card(*paths: Path) -> DataCard:
             features=features_of(base),
             warnings=warnings_of(warned, int(conversations)),
         )
-
-
-def known_outcomes(*paths: Path) -> tuple[list[float], list[str]]:
-    """Every known outcome and its customer, for planning. Raises as `data_card`."""
-    files = [str(file) for file in _parquet_of(paths)]
-    query = """SELECT outcome.value, coalesce(customer_key, conversation_id)
-               FROM read_parquet(?) WHERE outcome.value IS NOT NULL"""
-    rows = duckdb.connect().execute(query, [files]).fetchall()
-    return [row[0] for row in rows], [row[1] for row in rows]
-
-
-def _parquet_of(paths: Sequence[Path]) -> list[Path]:
-    files = [
-        file
-        for path in paths
-        for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])
-    ]
-    if not files:
-        raise RecordError(
-            f"expected canonical Parquet files in {', '.join(map(str, paths))}, found none; "
-            "`turnwise logs import` writes them"
-        )
-    for file in files:
-        if file.suffix != ".parquet":
-            raise RecordError(
-                f"expected canonical Parquet, found {file}; import it with `turnwise logs import`"
-            )
-        next(read_logged(file), None)  # that it is whole, and of our schema version
-    return files
 
 
 @contextmanager
