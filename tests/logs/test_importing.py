@@ -205,6 +205,24 @@ def test_a_killed_import_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> N
     assert ids(out) == ["c0"] and not beside.exists()
 
 
+def test_a_full_disk_leaves_nothing_and_is_no_fault_of_ours(tmp_path: Path) -> None:
+    # Long ids that Parquet packs and the index does not: the index is what grows beyond 1 MB.
+    rows = ({**chat(i), "id": f"{i}-" + "x" * 1500} for i in range(2_500))
+    file = write_lines(tmp_path / "chat.jsonl", rows)
+    code = (
+        "import resource, sys; from pathlib import Path; from turnwise.logs import import_logs; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); "
+        "import_logs([Path(sys.argv[1])], Path(sys.argv[2]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert "RunFolderError: could not keep on disk what an import remembers" in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["chat.jsonl"]
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Row | str:
     """Lines good and bad whose ids, texts and outcomes collide now and then."""

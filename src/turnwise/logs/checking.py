@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from turnwise.logs.duplicates import disk_faults_shown
 from turnwise.logs.intake import Findings, Intake
 from turnwise.logs.options import ImportOptions
 from turnwise.logs.quarantine import Quarantine
@@ -19,9 +20,11 @@ def check(
 
     on_refusal: is given each refused record's file and the refusal as it is met. on_record: is
     called for each record that was read.
-    Raises LogsError for files or outcomes that cannot be understood as the options say.
+    Raises LogsError for files or outcomes that cannot be understood as the options say,
+    RunFolderError if the disk is full.
     """
     intake = Intake(options or ImportOptions(), Quarantine(on_refusal=on_refusal), on_record)
-    for _ in intake.conversations(files):
-        pass
+    with disk_faults_shown():
+        for _ in intake.conversations(files):
+            pass
     return intake.findings()

@@ -6,10 +6,11 @@ weights: the index names the versions that have seen it, which must be trained a
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
 from turnwise.conversation import LoggedConversation
 from turnwise.errors import RecordError
@@ -37,7 +38,7 @@ class Kept:
 
 
 class IndexWriter:
-    """Notes the shard of each conversation while a folder is written."""
+    """Notes the shard of each conversation while a folder is written; whole once it is left."""
 
     def __init__(self, folder: Path) -> None:
         self._database = sqlite3.connect(folder / INDEX_NAME, isolation_level=None)
@@ -58,11 +59,20 @@ class IndexWriter:
         if len(self._rows) >= _BATCH:
             self._flush()
 
-    def close(self) -> None:
-        self._flush()
-        self._database.execute("CREATE INDEX by_customer ON conversations (customer)")
-        self._database.execute("COMMIT")
-        self._database.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with closing(self._database):
+            if kind is None:
+                self._flush()
+                self._database.execute("CREATE INDEX by_customer ON conversations (customer)")
+                self._database.execute("COMMIT")
 
     def _flush(self) -> None:
         self._database.executemany("INSERT INTO conversations VALUES (?, ?, ?)", self._rows)

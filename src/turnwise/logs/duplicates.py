@@ -5,9 +5,12 @@ Digests of 128 bits, kept on disk; memory does not grow with the logs.
 
 import sqlite3
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
 from turnwise.conversation import LoggedConversation
+from turnwise.errors import RunFolderError
 from turnwise.logs.refusal import Code, Refusal
 
 _CACHE_KIB = 64 * 1024
@@ -46,6 +49,18 @@ def scratch_database() -> sqlite3.Connection:
         database.execute(f"PRAGMA {setting}")
     database.execute("BEGIN")
     return database
+
+
+@contextmanager
+def disk_faults_shown() -> Iterator[None]:
+    """Raises RunFolderError where SQLite has no room or right to write."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RunFolderError(
+            f"could not keep on disk what an import remembers ({error}); nothing was changed. Free "
+            "space, or name a roomier folder in the environment variable SQLITE_TMPDIR"
+        ) from error
 
 
 class Seen:

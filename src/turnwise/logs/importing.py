@@ -8,7 +8,6 @@ index.sqlite           where each conversation is, for deletion
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from turnwise.conversation import LoggedConversation
 from turnwise.errors import RecordError, RunFolderError
 from turnwise.logs.deletion import IndexWriter
+from turnwise.logs.duplicates import disk_faults_shown
 from turnwise.logs.intake import Findings, Intake
 from turnwise.logs.options import ImportOptions
 from turnwise.logs.quarantine import Quarantine
@@ -72,7 +72,8 @@ def import_logs(
         write_text_atomically(beside / SUMMARY_NAME, text)
         results.append(ImportResult(folder, findings, num_shards))
 
-    replace_folder_atomically(folder, write)
+    with disk_faults_shown():
+        replace_folder_atomically(folder, write)
     return results[0]
 
 
@@ -97,7 +98,7 @@ def _write_shards(conversations: Iterator[LoggedConversation], folder: Path, per
     """Shards and their index. Returns how many there are: one at least, so that a folder without
     conversations can be read too."""
     following = next(conversations, None)
-    with closing(IndexWriter(folder)) as index:
+    with IndexWriter(folder) as index:
         for number in count():
             name = shard_name(number)
             with LogWriter(folder / name) as shard:
