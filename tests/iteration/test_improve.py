@@ -98,7 +98,7 @@ def test_a_policy_rises_towards_q_at_a_kl_near_its_budget(tmp_path: Path, estima
 )
 def test_every_way_to_pay_and_to_scale_rises(tmp_path: Path, settings: dict[str, object]) -> None:
     listening = Listening()
-    config = changed(max_steps=20, num_generations=6, **settings)
+    config = changed(max_steps=15, num_generations=6, **settings)
     found = improved(tmp_path, config, observer=listening)
     assert found.gain_b > 0.03 and 0.02 < found.kl < 1.5
     assert len(listening.warnings) == ("kl_estimator" in settings)
@@ -119,23 +119,23 @@ def flattered(tokens: Sequence[int]) -> float:
 
 
 def true(tokens: Sequence[int]) -> float:
-    """The first "yes" is worth something, the third is one too many."""
-    return (0.5, 0.8, 0.5, 0.1, 0.0, 0.0, 0.0)[sum(token == YES for token in tokens)]
+    """The first "yes" is worth something, the second is one too many."""
+    return (0.4, 0.9, 0.1, 0.0, 0.0, 0.0, 0.0)[sum(token == YES for token in tokens)]
 
 
 def test_an_overoptimised_q_stops_before_the_true_value_falls(tmp_path: Path) -> None:
     q_a, q_b = Says(flattered), Says(true, v=0.5)
     # A budget and a rate that carry the policy far beyond the best place.
     config = changed(
-        kl_budget=20.0, kl_cap=20.0, learning_rate=0.3, max_steps=30, num_generations=6
+        kl_budget=20.0, kl_cap=20.0, learning_rate=0.3, max_steps=25, num_generations=6
     )
-    watched, blind = policies(ends=1.0), policies(ends=1.0)
+    watched, blind = policies(1, ends=1.0), policies(1, ends=1.0)
     found = improved(tmp_path / "a", config, q_a=q_a, q_b=q_b, of=watched)
     improved(tmp_path / "b", config, q_a=q_a, q_b=q_a, of=blind)
     start, kept, last = (worth(one.publish(), q_b) for one in (watched[1], watched[0], blind[0]))
     assert found.reason == "the gain by the other Q has not risen for 3 checks"
     assert found.num_updates == found.best_update + 15
-    assert kept > start + 0.05 > last + 0.1
+    assert kept > start + 0.2 > last + 0.2
     assert worth(blind[0].publish(), q_a) > worth(watched[0].publish(), q_a)
 
 
