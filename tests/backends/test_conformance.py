@@ -495,3 +495,15 @@ def test_starting_from_saved_weights_forgets_the_optimizer_and_the_role(
     fresh.start_from(tmp_path)
     train(fresh, steps=1, seed=7)
     assert torch.equal(fresh.logp(batch_of()), again.logp(batch_of()))
+
+
+def test_packed_rows_are_compared_as_plain_ones(kind: Kind) -> None:
+    backend, trunks = kind.make(), batch_of()
+    learner, reference = backend.create("policy", kind.spec), backend.reference()
+    train(learner, learning_rate=0.1)
+    packed = pack(trunks, counterfactuals(trunks), max_tokens=64)
+    plain = learner.compare(reference, trunks)
+    found = learner.compare(reference, packed.batch)
+    for name in ("logp_BT", "logp_other_BT", "kl_BT", "kl_back_BT"):
+        factual_BT = packed.factual(getattr(found, name))
+        assert_close(factual_BT, getattr(plain, name), atol=1e-5, rtol=1e-4)
