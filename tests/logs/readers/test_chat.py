@@ -138,6 +138,16 @@ def test_turn_rewards_stand_on_the_turns_of_the_completion(tmp_path: Path) -> No
     assert (wrong.code, wrong.field, wrong.found) == ("missing_field", "turn_rewards", "1")
 
 
+def test_turn_rewards_may_stand_beside_messages(tmp_path: Path) -> None:
+    row = {"messages": [user("a"), assistant("b")], "turn_rewards": [0.5]}
+    assert [step.reward for step in read_one(jsonl(tmp_path, row)).steps] == [0, 0.5]
+
+
+def test_a_prompt_that_looks_like_json_stays_what_was_said(tmp_path: Path) -> None:
+    found = read_one(jsonl(tmp_path, {"prompt": "[3, 1]", "completion": '{"sorted": [1, 3]}'}))
+    assert said(found.steps) == [("user", "[3, 1]"), ("assistant", '{"sorted": [1, 3]}')]
+
+
 def test_pairs_carry_no_return(tmp_path: Path) -> None:
     found = refused(jsonl(tmp_path, {"chosen": [assistant("a")], "rejected": [assistant("b")]}))
     assert found.code == "missing_field" and "pairs carry no return" in found.reason

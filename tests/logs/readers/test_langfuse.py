@@ -176,7 +176,8 @@ def test_a_downloaded_trace_holds_its_tables_in_the_interface_s_names(tmp_path: 
     }
     tables = {name: trace[name] for name in ("observations", "scores")}
     alone = {name: value for name, value in trace.items() if name not in tables}
-    for value in (trace, {"trace": alone, **tables}):
+    inside = {name: value for name, value in trace.items() if name != "sessionId"}
+    for value in (trace, {"trace": alone, **tables}, {"id": "s-1", "traces": [inside]}):
         (tmp_path / "a.json").write_text(json.dumps(value, indent=2))
         found = read_one(tmp_path / "a.json")
         assert found.conversation_id == "s-1" and said(found.steps) == TALK[:2]

@@ -67,6 +67,12 @@ def test_a_customer_of_lost_digits_is_refused_too(tmp_path: Path) -> None:
         ("a", "messages[1]"),
         ({"role": "assistant", "content": "a", "weight": 0.5}, "messages[1].weight"),
         ({"role": "assistant", "content": "a", "reward": "big"}, "messages[1].reward"),
+        ({"role": "assistant", "content": "a", "token_ids": [2**31]}, "messages[1].token_ids"),
+        ({"role": "assistant", "content": "a", "token_logp": [None]}, "messages[1].token_logp"),
+        (
+            {"role": "assistant", "content": "a", "policy": {"version": "v", "max_tokens": 2**63}},
+            "messages[1].policy.max_tokens",
+        ),
         ({"role": "assistant", "content": "a", "author": "bot"}, "messages[1].author"),
         ({"role": "assistant", "content": "a", "policy": {}}, "messages[1].policy.version"),
         (
@@ -94,6 +100,7 @@ def test_a_missing_or_wrong_field_is_named(tmp_path: Path, message: object, fiel
         {"violations": {"rude": "very"}},
         {"tenant": 1.5},
         {"redaction": {"tool": "x"}},
+        {"conversation_id": ""},
         {"messages": None},
         {"messages": {"role": "user"}},
     ],
@@ -101,7 +108,7 @@ def test_a_missing_or_wrong_field_is_named(tmp_path: Path, message: object, fiel
 def test_a_fact_of_the_wrong_type_is_refused(tmp_path: Path, facts: dict[str, object]) -> None:
     found = refused(jsonl(tmp_path, {"id": "a", "messages": TALK, **facts}))
     assert found.code in ("missing_field", "id_not_exact")
-    assert found.conversation_id == "a"
+    assert found.conversation_id == facts.get("conversation_id", "a")
 
 
 def test_a_line_that_is_no_object_is_refused_and_the_next_is_read(tmp_path: Path) -> None:
@@ -172,7 +179,9 @@ def test_indices_count_from_zero(
     assert found.code == "turns_out_of_order" and found_words in found.reason
 
 
-@pytest.mark.parametrize("value", ["2026-01-05 10:02", "yesterday", True])
+@pytest.mark.parametrize(
+    "value", ["2026-01-05 10:02", "yesterday", True, -1, 10**30, "0001-01-01T00:00+14:00"]
+)
 def test_a_time_needs_its_zone(tmp_path: Path, value: object) -> None:
     found = refused(jsonl(tmp_path, {"messages": [{**assistant("a"), "ts": value}]}))
     assert (found.code, found.field) == ("time_without_zone", "messages[0].ts")

@@ -97,10 +97,12 @@ def test_bad_bytes_are_never_replaced_and_cost_their_line_alone(tmp_path: Path) 
 def test_half_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         '{"messages": [{"role": "assistant", "content": "\\ud83d"}]}\n'
+        '{"messages": "[{\\"role\\": \\"assistant\\", \\"content\\": \\"\\\\ud83d\\"}]"}\n'
         '{"messages": [{"role": "assistant", "content": "\\ud83d\\ude00"}]}\n'
     )
-    found, good = read_records(tmp_path / "a.jsonl", DEFAULT)
-    assert isinstance(found, Refusal) and found.code == "bad_encoding"
+    *bad, good = read_records(tmp_path / "a.jsonl", DEFAULT)
+    codes = [found.code for found in bad if isinstance(found, Refusal)]
+    assert codes == ["bad_encoding", "bad_encoding"]
     assert isinstance(good, LoggedConversation) and words(good) == ["😀"]
 
 

@@ -11,10 +11,11 @@ from datetime import datetime
 from turnwise.conversation import Conversation, Message, PolicyFacts, Step
 from turnwise.logs.options import ReaderOptions
 from turnwise.logs.readers.fields import Object, as_number, first, from_json, whole, wrong
-from turnwise.logs.readers.messages import is_role, steps_of
+from turnwise.logs.readers.messages import are_messages, is_message, steps_of
 from turnwise.logs.readers.refused import RefusedError
 
 _PROMPT_KEYS = ("messages", "prompts", "prompt", "input", "question", "query")
+_WRAPPINGS = ("choices", "generations", "message", "messages")
 _REPLY_KEYS = ("message", "messages", "output", "text", "answer", "content", "completion")
 
 
@@ -90,9 +91,9 @@ def prompt_of(value: object, at: str, options: ReaderOptions) -> tuple[Step, ...
 
     Raises RefusedError if there are none, as when content was not captured.
     """
-    value = from_json(value)
-    if isinstance(value, dict) and "role" not in value:
-        value = from_json(first(value, *_PROMPT_KEYS))
+    value = _structure(value, *_PROMPT_KEYS)
+    if isinstance(value, dict) and not is_message(value):
+        value = _structure(first(value, *_PROMPT_KEYS), *_PROMPT_KEYS)
     while isinstance(value, list) and value and isinstance(value[0], list):
         value = value[0]  # LangChain records batches
     if isinstance(value, str):
@@ -103,6 +104,16 @@ def prompt_of(value: object, at: str, options: ReaderOptions) -> tuple[Step, ...
         raise not_captured(at)
     texts = [{"role": "user", "content": one} if isinstance(one, str) else one for one in value]
     return tuple(steps_of(texts, options, at))
+
+
+def _structure(value: object, *keys: str) -> object:
+    """What a text spells if it is messages or wraps them under one of the keys; any other text,
+    JSON or not, is what was said."""
+    found = from_json(value)
+    while isinstance(found, list) and found and isinstance(found[0], list):
+        found = found[0]
+    is_wrapping = isinstance(found, dict) and not found.keys().isdisjoint(keys)
+    return found if is_wrapping or is_message(found) or are_messages(found) else value
 
 
 def not_captured(at: str) -> RefusedError:
@@ -121,12 +132,12 @@ def reply_of(value: object, at: str, options: ReaderOptions) -> tuple[Step, str 
 
     Raises RefusedError if there is none, as when content was not captured.
     """
-    value, finish = _innermost(from_json(value))
+    value, finish = _innermost(_structure(value, *_WRAPPINGS))
     if isinstance(value, str):
         value = {"content": value}
     if not isinstance(value, dict):
         raise not_captured(at)
-    has_role = _is_message(value) and "tool_calls" not in value
+    has_role = is_message(value) and "tool_calls" not in value
     message = value if has_role else {"role": "assistant", **value}
     steps = steps_of([message], options, at)
     if not steps[0].is_decision:
@@ -140,28 +151,18 @@ def _innermost(value: object) -> tuple[object, str | None]:
     while True:
         if isinstance(value, list):
             # Of a list of messages the last one is new; of candidates the first was sent.
-            is_talk = bool(value) and isinstance(value[-1], dict) and _is_message(value[-1])
+            is_talk = bool(value) and isinstance(value[-1], dict) and is_message(value[-1])
             value = value[-1] if is_talk else value[0] if value else None
         elif isinstance(value, dict):
             finish = _finish(value) or finish
-            if _is_message(value):
+            if is_message(value):
                 return value, finish
             inner = first(value, "choices", "generations", *_REPLY_KEYS)
             if inner is None or inner == value.get("content"):
                 return value if inner is not None else None, finish
-            value = from_json(inner)
+            value = _structure(inner, *_WRAPPINGS)
         else:
             return value, finish
-
-
-def _is_message(value: Object) -> bool:
-    """Whether this is a message: it has a role, calls, or LangChain's inner message."""
-    sort = value.get("type")
-    return (
-        value.get("role") is not None
-        or (isinstance(sort, str) and is_role(sort))
-        or not {"tool_calls", "kwargs", "data"}.isdisjoint(value)
-    )
 
 
 def _finish(value: Object) -> str | None:
@@ -172,9 +173,7 @@ def _finish(value: Object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def policy_facts(
-    version: object, settings: Object, finish: str | None, name: str = "max_tokens"
-) -> PolicyFacts | None:
+def policy_facts(version: object, settings: Object, finish: str | None) -> PolicyFacts | None:
     """The model and its sampling; None where the model is unknown."""
     if not isinstance(version, str) or not version:
         return None
@@ -182,6 +181,6 @@ def policy_facts(
         version,
         temperature=as_number(settings.get("temperature")),
         top_p=as_number(settings.get("top_p")),
-        max_tokens=whole(first(settings, name, "max_completion_tokens"), name),
+        max_tokens=whole(first(settings, "max_tokens", "max_completion_tokens"), "max_tokens"),
         finish=finish,
     )

@@ -6,7 +6,7 @@ from typing import cast
 
 from turnwise.conversation import LOG_SCHEMA, LoggedConversation
 from turnwise.logs.readers.fields import Object, first, from_json, listing, number, wrong
-from turnwise.logs.readers.messages import Indexed, indexed_steps
+from turnwise.logs.readers.messages import Indexed, are_messages, indexed_steps
 from turnwise.logs.readers.record import Source, conversation_of
 from turnwise.logs.readers.refused import RefusedError, Row, shown
 
@@ -67,7 +67,8 @@ def trl(row: Row, source: Source) -> LoggedConversation:
     """
     facts = facts_of(row)
     if "messages" in facts:
-        return openai(row, source)
+        written = _rewarded(_said(facts, "messages", "user", source), facts)
+        return conversation_of(facts, written, row, source)
     if "chosen" in facts or "rejected" in facts:
         raise RefusedError(
             "missing_field",
@@ -86,9 +87,10 @@ def trl(row: Row, source: Source) -> LoggedConversation:
 
 def _said(facts: Object, name: str, speaker: str, source: Source) -> list[Indexed]:
     """The messages of a column, or one message where it holds text."""
-    value = from_json(facts.get(name))
-    if isinstance(value, str):
-        value = [{"role": speaker, "content": value}]
+    found = facts.get(name)
+    value = from_json(found)
+    if isinstance(found, str) and not are_messages(value):
+        value = [{"role": speaker, "content": found}]
     if not isinstance(value, list):
         raise wrong(name, "text or a list of messages", value)
     return indexed_steps(value, source.options, name)

@@ -1,7 +1,11 @@
-"""One field of a record as what it must be, or the refusal that says why it is not."""
+"""One field of a record as what it must be.
+
+What is absent is None. Every function raises RefusedError for what is there and is something else.
+"""
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -14,6 +18,7 @@ from turnwise.logs.readers.refused import RefusedError, kind, shown
 
 Object = Mapping[str, object]
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +54,7 @@ def exact_id(value: object, field: str) -> str | None:
 
 
 def text(value: object, field: str) -> str | None:
+    """Words as they are."""
     if value is None or isinstance(value, str):
         return value
     raise wrong(field, "text", value)
@@ -76,14 +82,17 @@ def as_number(value: object) -> float | None:
 
 
 def whole(value: object, field: str) -> int | None:
-    if isinstance(value, str) and value.strip().isdecimal():
+    """A whole number that a column of 64 bits can hold; CSV has only its digits."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
         return int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is None or (isinstance(value, int) and is_whole and abs(value) < 2**63):
         return value
-    raise wrong(field, "a whole number", value)
+    raise wrong(field, "a whole number of at most 63 bits", value)
 
 
 def flag(value: object, field: str) -> bool | None:
+    """Yes or no; CSV has only the words."""
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.lower(), value)
     if value is None or isinstance(value, bool):
@@ -92,6 +101,7 @@ def flag(value: object, field: str) -> bool | None:
 
 
 def choice(value: object, field: str, choices: Sequence[str]) -> str | None:
+    """One of the words that a field may hold."""
     if value is None or value in choices:
         return cast(str | None, value)
     raise wrong(field, f"one of {', '.join(choices)}", value)
@@ -117,10 +127,28 @@ def from_json(value: object) -> object:
     """What a text spells if it is a JSON object or list, otherwise the value itself."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return cast(object, json.loads(value))
+            return parse_json(value)
+        except UnicodeEncodeError:
+            raise half_a_pair() from None
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def parse_json(words: str) -> object:
+    """The value of a JSON text. Raises ValueError or RecursionError if it is none,
+    UnicodeEncodeError if it spells what is no character."""
+    value: object = json.loads(words)
+    if _SURROGATE.search(words):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def half_a_pair() -> RefusedError:
+    """The refusal of a text that is not made of characters."""
+    return RefusedError(
+        "bad_encoding", "whole characters", "half of a surrogate pair", "export it again"
+    )
 
 
 def numbers(value: object, field: str) -> dict[str, float]:
@@ -141,7 +169,12 @@ def moment(value: object, field: str, options: ReaderOptions) -> datetime | None
         found = _from_seconds(value)
     if found is not None and found.tzinfo is None and options.timezone is not None:
         found = found.replace(tzinfo=zone(options.timezone))
-    if value is not None and (found is None or found.tzinfo is None):
+    try:
+        # What names no zone is never taken for the zone of this machine.
+        in_utc = found.astimezone(UTC) if found is not None and found.tzinfo else None
+    except OverflowError:
+        in_utc = None
+    if value is not None and in_utc is None:
         raise RefusedError(
             "time_without_zone",
             f"a time with its zone in {field}",
@@ -149,7 +182,7 @@ def moment(value: object, field: str, options: ReaderOptions) -> datetime | None
             "say --timezone, e.g. --timezone Europe/Berlin",
             field,
         )
-    return found.astimezone(UTC) if found is not None else None
+    return in_utc
 
 
 def _from_text(value: str) -> datetime | None:
@@ -160,10 +193,10 @@ def _from_text(value: str) -> datetime | None:
 
 
 def _from_seconds(value: object) -> datetime | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     # Milli-, micro- and nanoseconds are told by their size: no log is of the year 5000.
-    scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if abs(value) < 10**11 * scale), 0)
+    scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if value < 10**11 * scale), 0)
     if not scale:
         return None
     micros = value * 10**6 // scale if isinstance(value, int) else round(value * 1e6 / scale)

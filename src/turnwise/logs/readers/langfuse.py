@@ -43,6 +43,8 @@ def _flat(value: Object) -> Iterator[Object]:
     """A trace that holds its observations and scores, as rows of the three tables."""
     inside = ("observations", "scores", "traces")
     above = {"trace_id": value.get("id"), "session_id": value.get("session_id")}
+    if isinstance(value.get("traces"), list):
+        above = {"session_id": value.get("id")}
     if isinstance(value.get("trace"), Mapping):
         trace = _snake(mapping(value["trace"], "trace") or _NO_FACTS)
         above = {"trace_id": trace.get("id"), "session_id": trace.get("session_id")}

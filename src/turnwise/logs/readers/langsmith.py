@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from turnwise.conversation import LoggedConversation, LoggedOutcome
 from turnwise.logs.options import ReaderOptions
 from turnwise.logs.readers.calls import Call, policy_facts, prompt_of, reply_of, steps_of_calls
-from turnwise.logs.readers.fields import Object, exact_id, first, listing, mapping, moment
+from turnwise.logs.readers.fields import (
+    Object,
+    exact_id,
+    first,
+    from_json,
+    listing,
+    mapping,
+    moment,
+)
 from turnwise.logs.readers.record import Source, conversation_of, outcome_of
 from turnwise.logs.readers.refused import RefusedError, Row, shown
 from turnwise.logs.readers.store import Store
@@ -68,11 +76,11 @@ def _of_people(runs: Sequence[Object]) -> dict[str, object]:
 def _call(run: Object, options: ReaderOptions) -> Call:
     metadata, extra = _metadata(run), mapping(run.get("extra"), "extra") or _NO_FACTS
     settings = mapping(extra.get("invocation_params"), "invocation_params") or _NO_FACTS
-    reply, finish = reply_of(run.get("outputs"), "outputs", options)
+    reply, finish = reply_of(from_json(run.get("outputs")), "outputs", options)
     named = {"temperature": metadata.get("ls_temperature"), **settings}
     version = first(metadata, "policy_version", "ls_model_name")
     return Call(
-        prompt_of(run.get("inputs"), "inputs", options),
+        prompt_of(from_json(run.get("inputs")), "inputs", options),
         reply,
         moment(run.get("start_time"), "start_time", options),
         moment(run.get("end_time"), "end_time", options),

@@ -79,6 +79,7 @@ def indexed_steps(
 
 
 def steps_of(messages: Sequence[object], options: ReaderOptions, name: str) -> list[Step]:
+    """The steps that the messages are; raises as `indexed_steps`."""
     return [step for step, _ in indexed_steps(messages, options, name)]
 
 
@@ -96,6 +97,23 @@ def _unpacked(message: Object) -> Object:
 def is_role(name: str) -> bool:
     """Whether any of the formats calls a speaker so."""
     return name.lower() in _ROLE_OF
+
+
+def is_message(value: object) -> bool:
+    """Whether this is a message: it has a role, calls, or LangChain's inner message."""
+    if not isinstance(value, Mapping):
+        return False
+    sort = value.get("type")
+    return (
+        first(value, "role", "from") is not None
+        or (isinstance(sort, str) and is_role(sort))
+        or not {"tool_calls", "kwargs"}.isdisjoint(value)
+    )
+
+
+def are_messages(value: object) -> bool:
+    """Whether this is a list of messages and not one of something else."""
+    return isinstance(value, list) and bool(value) and all(is_message(one) for one in value)
 
 
 def role_of(value: object, at: str, options: ReaderOptions) -> Role:
@@ -256,7 +274,7 @@ def _step(
         policy=policy_of(message.get("policy"), f"{at}.policy"),
         explore=_exploration(message.get("explore"), f"{at}.explore"),
         logp_sum=number(message.get("logp_sum"), f"{at}.logp_sum"),
-        token_ids=_each(token_ids, f"{at}.token_ids", whole),
+        token_ids=_each(token_ids, f"{at}.token_ids", _token_id),
         token_logp=_each(token_logp, f"{at}.token_logp", number),
         is_scored=_is_scored(message, at),
     )
@@ -271,6 +289,13 @@ def _each(
     if any(one is None for one in found):
         raise wrong(at, "a number for each token", None)
     return tuple(cast(list[T], found))
+
+
+def _token_id(value: object, at: str) -> int | None:
+    found = whole(value, at)
+    if found is not None and not 0 <= found < 2**31:
+        raise wrong(at, "token ids of at most 31 bits", value)
+    return found
 
 
 def _is_scored(message: Object, at: str) -> bool:

@@ -76,6 +76,8 @@ def conversation_of(
     """
     options = source.options
     found_id = exact_id(first(facts, *ID_KEYS), "conversation_id")
+    if found_id == "":
+        raise wrong("conversation_id", "an id", found_id)
     steps = in_order(indexed, options, name)
     check_steps(steps, name)
     outcome = one_outcome([*outcomes, *outcomes_of(facts, options)])

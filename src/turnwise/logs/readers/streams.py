@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from turnwise.errors import ConfigError
 from turnwise.logs.options import ReaderOptions
+from turnwise.logs.readers.fields import half_a_pair, parse_json
 from turnwise.logs.readers.refused import RefusedError, Row, refusal
 from turnwise.logs.refusal import Refusal
 
@@ -31,7 +32,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ROUNDED = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+")
 _STRUCTURE = re.compile(rb'["\\{}\[\]]')
 
@@ -167,13 +167,9 @@ def json_lines(texts: Iterator[Text | Refusal]) -> Iterator[Row | Refusal]:
 def json_row(number: int, offset: int | None, length: int, words: str) -> Row | Refusal:
     """One JSON value with its place, or why it is none."""
     try:
-        value = json.loads(words)
-        if _SURROGATE.search(words):
-            json.dumps(value, ensure_ascii=False).encode()
+        value = parse_json(words)
     except UnicodeEncodeError:
-        error = RefusedError(
-            "bad_encoding", "whole characters", "half of a surrogate pair", "export it again"
-        )
+        error = half_a_pair()
     except (ValueError, RecursionError) as fault:
         column = fault.colno if isinstance(fault, json.JSONDecodeError) else 1
         error = RefusedError(
