@@ -8,6 +8,10 @@ import duckdb
 from turnwise.errors import RecordError
 from turnwise.records import read_logged
 
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "512MB",
+    "autoinstall_known_extensions": False,  # nothing is ever downloaded
+}
 _ROWS = """
 SELECT outcome.value, coalesce(customer_key, conversation_id),
        list_concat(map_entries(violations),
@@ -27,15 +31,17 @@ def arm_columns(
     conversation stands in.
     Raises RecordError for a file that is missing, cut, or of another schema version.
     """
-    source = duckdb.connect().execute(_ROWS, [[str(file) for file in parquet_files(paths)]])
     scores, customers, broken = list[float | None](), list[str](), dict[str, dict[int, float]]()
-    while rows := source.fetchmany(_READ):
-        for score, customer, entries in rows:
-            for entry in entries or ():
-                sums = broken.setdefault(entry["key"], {})
-                sums[len(scores)] = sums.get(len(scores), 0.0) + entry["value"]
-            scores.append(score)
-            customers.append(customer)
+    files = [str(file) for file in parquet_files(paths)]
+    with duckdb.connect(config=OFFLINE) as base:
+        base.execute(_ROWS, [files])
+        while rows := base.fetchmany(_READ):
+            for score, customer, entries in rows:
+                for entry in entries or ():
+                    sums = broken.setdefault(entry["key"], {})
+                    sums[len(scores)] = sums.get(len(scores), 0.0) + entry["value"]
+                scores.append(score)
+                customers.append(customer)
     columns = {
         name: [sums.get(i, 0.0) for i in range(len(scores))]
         for name, sums in sorted(broken.items())

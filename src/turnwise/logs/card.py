@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from turnwise.errors import RecordError
-from turnwise.logs.arms import parquet_files
+from turnwise.logs.arms import OFFLINE, parquet_files
 from turnwise.logs.cautions import Cautions
 from turnwise.logs.importing import SUMMARY_NAME, read_findings
 from turnwise.logs.intake import Findings
@@ -28,7 +28,6 @@ CARD_SCHEMA = "turnwise.card/1"
 _Z = 1.959964  # two-sided 95 %
 _GROUPS = 50  # of a table; there may be thousands of tenants
 _MAX_TURNS = 12  # conversations that are longer share a row
-_MEMORY = "512MB"
 
 # Tables that the card is counted from: a row for each conversation and for each assistant step.
 _CONVERSATIONS = """
@@ -181,11 +180,7 @@ def _counted(files: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="turnwise-card-") as folder:
         base = duckdb.connect(
             Path(folder) / "card.duckdb",
-            config={
-                "memory_limit": _MEMORY,
-                "temp_directory": folder,
-                "preserve_insertion_order": "false",
-            },
+            config={**OFFLINE, "temp_directory": folder, "preserve_insertion_order": False},
         )
         try:
             base.execute(_CONVERSATIONS, [[str(file) for file in files]])
