@@ -30,9 +30,9 @@ def test_facts_that_cannot_be_read_name_the_folder_to_remove(tmp_path: Path) -> 
         read_facts(tmp_path / "a.json")
 
 
-def test_facts_know_no_number_that_json_does_not(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        write_facts(tmp_path / "a.json", {"x": float("nan")})
+def test_a_number_that_nobody_knows_is_null(tmp_path: Path) -> None:
+    write_facts(tmp_path / "a.json", {"x": float("nan"), "in": {"y": (1.0, float("inf"))}})
+    assert read_facts(tmp_path / "a.json") == {"x": None, "in": {"y": [1.0, None]}}
 
 
 def test_weights_are_named_by_their_bytes_and_not_by_the_optimizers(tmp_path: Path) -> None:

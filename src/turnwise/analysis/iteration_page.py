@@ -112,8 +112,8 @@ def _charts(attempt: Path) -> list[Markup]:
     return [
         line_chart(
             "Gain in Q over the round's start",
-            [Line("Q_A, optimised", points("gain/a", "eval")),
-             Line("Q_B, watched", points("gain/b", "eval"))],
+            [Line("Q_A, optimised", points("gain/a", "check")),
+             Line("Q_B, watched", points("gain/b", "check"))],
             note="Where Q_A rises and Q_B does not, Q is being exploited, not the world.",
             along="update",
         ),

@@ -5,7 +5,7 @@ Axes: `N` held-out decision steps, `B` rows, `K` decision steps of a row.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,10 @@ class Crossed(Protocol):
     @property
     def slopes(self) -> tuple[float, ...]:
         """a of every fitted map logit -> a·logit + b."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """How they were fitted; "targets" is "mc" or "fqe"."""
 
 
 @dataclass(frozen=True)

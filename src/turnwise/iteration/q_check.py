@@ -49,6 +49,11 @@ Whole = NDArray[np.int64]
 Words = NDArray[np.str_]
 
 _QUARTERS = (0.25, 0.5, 0.75)
+_FOREIGN = (
+    "Q is of the policy that was sampled, the returns are of whoever wrote the logs: where these "
+    "differ the gate compares two policies. Say whose logs they are (logs.version), fit to their "
+    'returns (q.targets = "mc"), or clone the logging policy first'
+)
 
 
 def check_q(
@@ -69,6 +74,10 @@ def check_q(
     """
     steps, left_out = judged_steps(episodes)
     notes = [f"{count} steps left out: {reason}" for reason, count in left_out.items()]
+    if cross_fit.facts.get("targets") == "fqe" and any(
+        s.episode.collected_by is None for s in steps
+    ):
+        notes.append(_FOREIGN)
     judge = prompted_judge(config, backend) if steps else None
     found = _Study(cross_fit, episodes if steps else (), steps, config).held_out(
         judge, sampler, chat

@@ -25,6 +25,7 @@ from turnwise.training.observer import Observer
 from turnwise.training.prm import PassLimits
 
 _LIMITS = PassLimits()
+_PATIENCE = 2  # epochs without a lower watched loss
 Targets = Sequence[Sequence[float]]  # of each row's decision steps, return units; NaN: none
 
 
@@ -84,23 +85,26 @@ class Fitting:
     def fit(self, network: QNetwork, learn: Examples, watch: Examples, sweep: int) -> list[float]:
         """Moves the network; returns the watched loss after each epoch.
 
-        The weights with the smallest watched loss stay, and the first epoch that does not lower it
-        is the last. With nobody to watch every epoch is run. sweep: names the draw of the orders.
+        The weights with the smallest watched loss stay; two epochs in a row that do not lower it
+        end the fit. With nobody to watch every epoch is run. sweep: names the draw of the orders.
         Raises TrainingError naming the fold if the loss is not finite.
         """
         found: list[float] = []
         name = f"fit Q {'AB'[self.fold]}"
         self.observer.phase(name, self.config.num_epochs)
         with TemporaryDirectory() as scratch:
+            best = Path(scratch)
             for epoch in range(self.config.num_epochs):
                 loss = self._epoch(network, learn, (self.seed, self.fold, sweep, epoch))
+                self.observer.advance(name, loss=loss)
                 if watch.num_steps:
                     found.append(watched_loss(network, watch))
-                    if found[-1] > min(found):
-                        network.learner.load(Path(scratch))
+                    if found[-1] <= min(found):
+                        network.learner.save(best)
+                    elif len(found) - found.index(min(found)) > _PATIENCE:
                         break
-                    network.learner.save(Path(scratch))
-                self.observer.advance(name, loss=loss)
+            if found and found[-1] > min(found):
+                network.learner.load(best)
         return found
 
     def _epoch(self, network: QNetwork, learn: Examples, key: tuple[int, ...]) -> float:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from turnwise.analysis import GateReport
 from turnwise.backends.protocol import AdapterSpec, Backend, Learner, Scorer
 from turnwise.errors import GateError
@@ -28,6 +30,7 @@ from turnwise.iteration.improve import improve
 from turnwise.iteration.preview import preview
 from turnwise.iteration.q_check import check_q
 from turnwise.iteration.q_fit import CrossFit, fit_q, load_cross_fit
+from turnwise.iteration.q_model import QModel
 from turnwise.iteration.rulings import check_censoring, described, judged
 from turnwise.iteration.stages import Facts, fingerprint, read_facts, stage, write_facts
 from turnwise.iteration.world import World, arm_of
@@ -37,6 +40,7 @@ from turnwise.training.observer import Observer
 
 LOGS = "logs.parquet"
 _START_SHARE = 0.5  # of the KL budget, in round 0
+_SPREAD_ROWS = 256  # conversations on which the heads' usual spread is measured
 _MISSES = 2  # improvements in a row without a confirmed win that end the loop
 
 
@@ -137,9 +141,9 @@ class _Round:
     def _played(self) -> Standing:
         cross_fit, episodes = self.fitted()
         self._check(cross_fit, episodes)
-        prompts = self._prompts(episodes)
-        self._preview(cross_fit, prompts)
-        return self._improve_until_confirmed(cross_fit, prompts)
+        own = [episode for episode in episodes if episode.round == self._number]
+        self._preview(cross_fit, self._prompts(own))
+        return self._improve_until_confirmed(cross_fit, own)
 
     def _policy(self, role: str, weights: str) -> Learner:
         path = self._shop.folder / weights if weights else None
@@ -228,9 +232,9 @@ class _Round:
             self._shop.observer.warning(f"ungated: {refusal}")
 
     def _prompts(self, episodes: Sequence[Episode]) -> list[Prompt]:
-        """Every state of this round's conversations: those that π_k visits."""
+        """Every state of the round's own conversations: those that π_k visits."""
         return prompts_of(
-            [episode for episode in episodes if episode.round == self._number],
+            episodes,
             discount=self._config.turn_discount,
             weighting=self._config.improve.prompt_weight,
         )
@@ -253,11 +257,13 @@ class _Round:
 
         stage(self._folder / "preview", write)
 
-    def _improve_until_confirmed(self, cross_fit: CrossFit, prompts: Sequence[Prompt]) -> Standing:
+    def _improve_until_confirmed(
+        self, cross_fit: CrossFit, episodes: Sequence[Episode]
+    ) -> Standing:
         """Smaller and smaller steps, until one is confirmed or two in a row were not."""
         standing = self._standing
         for attempt in range(_MISSES):
-            moved = self._improve(attempt, standing.budget, cross_fit, prompts)
+            moved = self._improve(attempt, standing.budget, cross_fit, episodes)
             version = f"pi{self._number + 1}-{fingerprint(self._shop.folder / moved)}"
             verdict, why = self._confirm(attempt, version, moved)
             if verdict == "promote":
@@ -269,7 +275,7 @@ class _Round:
         return replace(standing, round=self._number + 1, ends=ends)
 
     def _improve(
-        self, attempt: int, share: float, cross_fit: CrossFit, prompts: Sequence[Prompt]
+        self, attempt: int, share: float, cross_fit: CrossFit, episodes: Sequence[Episode]
     ) -> str:
         """Weights of the improved policy, a path in the run's folder."""
         folder, config = self._folder / f"improve_{attempt}", self._config
@@ -281,7 +287,7 @@ class _Round:
                 self._reference(),
                 cross_fit.a,
                 cross_fit.b,
-                prompts,
+                self._prompts(episodes),
                 config.improve,
                 chat=self._chat,
                 max_turn_tokens=config.rollout.max_turn_tokens,
@@ -291,6 +297,7 @@ class _Round:
                 return_range=(config.q.return_low, config.q.return_high),
                 pessimism=config.q.pessimism,
                 budget_share=share,
+                logged_spread=mean_spread(cross_fit.a, episodes),
                 observer=self._shop.observer,
             )
             write_facts(out / "improvement.json", asdict(found))
@@ -323,6 +330,15 @@ class _Round:
             f"{version} is unconfirmed{why}: serve it beside {self._standing.version}, import the "
             f"conversations of both as logs of round {self._number + 1}, and go on with --resume"
         )
+
+
+def mean_spread(q: QModel, episodes: Sequence[Episode]) -> float:
+    """How far the heads of a Q-function are apart on logged replies, return units."""
+    rows = [episode.trajectory for episode in episodes[:_SPREAD_ROWS]]
+    spread_BK = q.values(rows).spread_BK
+    return float(
+        torch.cat([of[: len(row.turns)] for of, row in zip(spread_BK, rows, strict=True)]).mean()
+    )
 
 
 def policy_of(backend: Backend, config: IterateConfig, role: str, weights: Path | None) -> Learner:

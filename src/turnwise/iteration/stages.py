@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,8 +24,19 @@ def stage(folder: Path, write: Callable[[Path], object]) -> bool:
 
 
 def write_facts(path: Path, facts: Facts) -> None:
-    """Facts as JSON, in the order given. To be called inside a stage, which makes it atomic."""
-    path.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """Facts as JSON, in the order given; a number that is not finite is written as null.
+
+    To be called inside a stage, which makes it atomic.
+    """
+    path.write_text(json.dumps(_known(facts), indent=1) + "\n", encoding="utf-8")
+
+
+def _known(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _known(inner) for name, inner in value.items()}
+    return [_known(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_facts(path: Path) -> dict[str, object]:
