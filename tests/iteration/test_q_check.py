@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,7 @@ class Pair:
     a: Exact = Exact()
     b: Exact = Exact()
     slopes: tuple[float, ...] = (1.0, 1.0)
+    facts: Mapping[str, object] = field(default_factory=lambda: {"targets": "mc"})
 
 
 def checked(
@@ -173,6 +174,14 @@ def test_too_few_conversations_or_none_shut_the_gate(tmp_path: Path) -> None:
     report = checked(rows=nothing)
     assert not report.is_open and "found 0 customers" in report.gate.refusal
     assert report.save(tmp_path).is_file()
+
+
+def test_a_q_of_another_policy_than_the_returns_is_told_of() -> None:
+    of_whom = [replace(one, collected_by=None) for one in episodes(40)]
+    assert not any("two policies" in note for note in checked(rows=of_whom).notes)
+    sampled = Pair(facts={"targets": "fqe"})
+    assert any("two policies" in note for note in checked(sampled, of_whom).notes)
+    assert not any("two policies" in note for note in checked(sampled, episodes(40)).notes)
 
 
 def test_a_falling_calibration_shuts_the_gate() -> None:

@@ -114,3 +114,6 @@ def test_the_isotonic_curve_pools_what_falls() -> None:
     # 0, then 1 before 0 (pooled to 1/2), then 1.
     curve = isotonic_curve(np.array([0.4, 0.1, 0.2, 0.3]), np.array([1.0, 0, 1, 0]))
     assert curve == [(0.1, 0.0), (0.2, 0.5), (0.3, 0.5), (0.4, 1.0)]
+    # Equal values count together: 0, 1, 1 at .2 are 2/3.
+    ((x, y),) = isotonic_curve(np.full(3, 0.2), np.array([0.0, 1, 1]))
+    assert (x, y) == pytest.approx((0.2, 2 / 3))

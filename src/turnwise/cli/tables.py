@@ -162,7 +162,7 @@ def show_gate(report: "GateReport", page: "Path", *, as_json: bool) -> None:
             check.name,
             check.title,
             _bounds(check.value, check.low, check.high) if isfinite(check.value) else "-",
-            f"{check.verdict} (a warning only)" if check.kind == "warn" else check.verdict,
+            check.verdict,
         )
     state = "open" if report.is_open else "shut; what follows is ungated"
     if not report.is_open and not report.is_ungated:

@@ -182,11 +182,9 @@ def isotonic_curve(value_N: Array, target_N: Array) -> list[tuple[float, float]]
 
     For reports only: its flat steps erase differences between replies.
     """
-    order_N = np.argsort(value_N, kind="stable")
-    fitted_N = isotonic_regression(target_N[order_N]).x
-    is_edge_N = np.ones(len(order_N), bool)
+    x_N, index_N, count_N = np.unique(value_N, return_inverse=True, return_counts=True)
+    mean_N = np.bincount(index_N, target_N) / count_N
+    fitted_N = isotonic_regression(mean_N, weights=count_N.astype(np.float64)).x
+    is_edge_N = np.ones(len(x_N), bool)
     is_edge_N[1:-1] = (np.diff(fitted_N)[:-1] > 0) | (np.diff(fitted_N)[1:] > 0)
-    return [
-        (float(x), float(y))
-        for x, y in zip(value_N[order_N][is_edge_N], fitted_N[is_edge_N], strict=True)
-    ]
+    return list(zip(x_N[is_edge_N].tolist(), fitted_N[is_edge_N].tolist(), strict=True))
