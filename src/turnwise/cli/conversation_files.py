@@ -1,4 +1,4 @@
-"""Files with one conversation a line, as JSON."""
+"""Files of conversations: one a line as JSON with what a task knows of it, or any export."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +9,8 @@ from typing import TypeVar
 from turnwise.conversation import Conversation, Ending, Outcome
 from turnwise.conversation.messages import from_trl
 from turnwise.errors import ConfigError, RecordError
+from turnwise.logs import ReaderOptions, Refusal
+from turnwise.logs.readers import read_records
 
 T = TypeVar("T")
 Row = Mapping[str, object]
@@ -58,6 +60,26 @@ def read_logged(file: Path) -> list[Logged]:
         )
 
     return read_jsonl(file, logged)
+
+
+def read_exported(file: Path) -> list[Logged]:
+    """Every conversation of a file of any format that `turnwise logs` reads, with its outcome.
+
+    Raises RecordError naming the first that cannot be read, or an empty file.
+    """
+    out = []
+    for number, item in enumerate(read_records(file, ReaderOptions()), start=1):
+        if isinstance(item, Refusal):
+            raise RecordError(
+                f"{item.message(str(file))}. `turnwise logs import` goes on and leaves it out"
+            )
+        name = item.conversation_id
+        line = item.origin.line if item.origin else number
+        outcome = Outcome(item.outcome.value if item.outcome else None)
+        out.append(Logged(line, name, name, number, item.conversation, outcome, Ending.FAREWELL))
+    if not out:
+        raise RecordError(f"{file} holds no conversation; expected an export that has one")
+    return out
 
 
 def read_jsonl(file: Path, parse: Callable[[int, Row], T]) -> list[T]:

@@ -1,4 +1,4 @@
-"""From a name to the dialogues saved there: of a run, in a Parquet file of ours or in JSONL."""
+"""From a name to the dialogues saved there: of a run, as JSON lines, or as any export of logs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from turnwise.backends.protocol import Scorer
-from turnwise.cli.conversation_files import Logged, read_logged
+from turnwise.cli.conversation_files import Logged, read_exported, read_logged
 from turnwise.conversation import Ending, Trajectory, Turn, Usage, assistant_messages
 from turnwise.errors import ConfigError, RecordError, TemplateError, TokensError
+from turnwise.logs.readers import sniffed
 from turnwise.records import RunFolder, find_run_folder, read_trajectories
 from turnwise.records.trajectories import Split
 from turnwise.rollouts import Stage
 from turnwise.tasks import Scenario
 from turnwise.tokens import ChatFormat, tokenise, turn_batch
 
+_COMPRESSED = (".gz", ".zst")
 NO_OUTCOME, BROKEN_OFF, UNWRITTEN = "no outcome", "broken off", "nothing written"
 
 
@@ -80,8 +82,8 @@ def place_of(source: str | Path, split: Split | None) -> Place:
         raise ConfigError(f"--split chooses among the files of a run, and {path} is one file")
     if not path.is_file():
         raise RecordError(
-            f"expected the folder of a run, or a Parquet or JSONL file of dialogues, at {path}; "
-            "found nothing"
+            f"expected the folder of a run, or a file of dialogues or logs, at {path}; found "
+            "nothing"
         )
     return Place(path, None)
 
@@ -103,21 +105,24 @@ def _of_run(run: RunFolder, split: Split) -> Path:
 
 
 def read_saved(file: Path) -> list[Saved]:
-    """All dialogues of a file: Parquet by its first bytes, JSONL otherwise.
+    """All dialogues of a file: of a run of ours, JSON lines of messages, or any export.
 
-    Raises RecordError for a file that is neither or holds no dialogue, with the line where one is
-    at fault.
+    Raises RecordError for a file that is none of these or holds no dialogue, with the line where
+    one is at fault.
     """
     with file.open("rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"
-    if not is_parquet:
-        if file.suffix == ".parquet":
-            raise RecordError(f"{file} is not a Parquet file; was it cut or renamed?")
-        return [Saved(logged) for logged in read_logged(file)]
-    saved = [Saved(one.trajectory, one.step, one.split) for one in read_trajectories(file)]
-    if not saved:
-        raise RecordError(f"{file} holds no dialogue")
-    return saved
+    if not is_parquet and file.suffix == ".parquet":
+        raise RecordError(f"{file} is not a Parquet file; was it cut or renamed?")
+    found = sniffed(file)
+    if found == "trajectories" or (is_parquet and found is None):
+        saved = [Saved(one.trajectory, one.step, one.split) for one in read_trajectories(file)]
+        if not saved:
+            raise RecordError(f"{file} holds no dialogue")
+        return saved
+    is_plain = found in (None, "openai", "trl") and not is_parquet
+    read = read_logged if is_plain and file.suffix not in _COMPRESSED else read_exported
+    return [Saved(logged) for logged in read(file)]
 
 
 def chosen(
@@ -155,7 +160,7 @@ def tokenised(
     played = [one.dialogue for one in saved if isinstance(one.dialogue, Trajectory)]
     if len(played) == len(saved):
         for trajectory in played:
-            _check_tokens(trajectory, stage.chat)
+            check_tokens(trajectory, stage.chat)
         return played
     logged = [one.dialogue for one in saved if isinstance(one.dialogue, Logged)]
     silent = [_trajectory(one, file, stage.chat) for one in logged]
@@ -196,8 +201,11 @@ def _with_logps(trajectory: Trajectory, logp_T: Tensor) -> Trajectory:
     return replace(trajectory, turns=turns)
 
 
-def _check_tokens(trajectory: Trajectory, chat: ChatFormat) -> None:
-    """Ids of another tokenizer would be scored as if they were words of this one."""
+def check_tokens(trajectory: Trajectory, chat: ChatFormat) -> None:
+    """Ids of another tokenizer would be scored as if they were words of this one.
+
+    Raises TokensError for them.
+    """
     said = [trajectory.conversation[i].content for i in trajectory.message_of_turn]
     read = [chat.text(trajectory.token_ids[turn.start : turn.stop]) for turn in trajectory.turns]
     if read != said:

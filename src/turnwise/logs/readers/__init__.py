@@ -32,7 +32,7 @@ from turnwise.logs.readers.sniffing import (
 from turnwise.logs.readers.store import Store
 from turnwise.logs.refusal import Refusal
 
-__all__ = ["RefusedError", "outcome_value", "read_records", "up_to_outcome"]
+__all__ = ["RefusedError", "outcome_value", "read_records", "sniffed", "up_to_outcome"]
 
 Item = LoggedConversation | Refusal
 _Gather = Callable[[str, Sequence[Row], Source], LoggedConversation]
@@ -57,6 +57,20 @@ def read_records(file: Path, options: ReaderOptions) -> Iterator[Item]:
         yield from _read_all(file, files, options)
     else:
         yield from _read_all(file, [file], options)
+
+
+def sniffed(file: Path, options: ReaderOptions | None = None) -> Format | None:
+    """The format of a file by its first record; None where that tells none."""
+    options = options or ReaderOptions()
+    try:
+        if is_played(file):
+            return "trajectories"
+        for item in rows_of(file, options):
+            if isinstance(item, Row) and isinstance(item.value, dict | list):
+                return format_of(columns_of(item, options))
+    except (RefusedError, OSError, EOFError, zlib.error, pa.ArrowException):
+        return None
+    return None
 
 
 class _Stores(dict[Format, Store]):
