@@ -66,7 +66,7 @@ def _chart(by_turns: Sequence[Row]) -> Markup:
     band = [
         (turns, rate["low"], rate["high"]) for turns, rate in rows if math.isfinite(rate["low"])
     ]
-    note = "Mean with its 95 % interval; the last point stands for all longer conversations."
+    note = "Mean with its 95 % interval; conversations of more than 12 turns share a point."
     return line_chart("outcome", [Line("mean outcome", points, band)], note=note, along="turns")
 
 
