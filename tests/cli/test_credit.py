@@ -546,5 +546,5 @@ def test_a_mistake_is_one_block_without_a_traceback(run: Path) -> None:
 
 
 def test_every_method_is_known_to_the_tests() -> None:
-    names: list[CreditName] = checked_names(ALL)
+    names = checked_names(ALL)
     assert set(names) == set(get_args(CreditName))

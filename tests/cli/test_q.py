@@ -12,13 +12,21 @@ from tests.iteration.test_q_check import conversation
 from tests.rollouts.toy import TOKENIZER
 from turnwise.backends.tiny import save_tiny, tiny_model
 from turnwise.conversation import LoggedOutcome
-from turnwise.records import write_logged
+from turnwise.records import read_trajectories, write_logged
 
 FIT = (
     "num_threads=1", "q.learning_rate=0.01", "q.batch_size=16", "rollout.max_turn_tokens=3",
     "rollout.max_conversation_tokens=64", "gate.num_bootstrap=200", "gate.coverage_prompts=32",
     "q.verdict_question=go", "q.verdict_yes=yes", "q.verdict_no=no", "logs.version=v1",
 )  # fmt: skip
+
+SAID = {
+    f"{first} {second}": [
+        {"role": "user", "content": "hello"}, {"role": "assistant", "content": first},
+        {"role": "user", "content": "go"}, {"role": "assistant", "content": second},
+    ]
+    for first in ("yes", "no") for second in ("yes", "no")
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +127,25 @@ def test_logs_with_one_outcome_are_refused_before_the_fit(tmp_path: Path, model:
         "--out", tmp_path / "q", "--quiet",
     )  # fmt: skip
     assert done.exit_code == 2 and "found 40 × 0" in done.stderr
+
+
+def test_a_fitted_q_credits_saved_turns_beside_other_methods(
+    good: Path, model: Path, tmp_path: Path
+) -> None:
+    """In this toy every yes raises the chance and every no lowers it, whatever was said before."""
+    lines = [{"messages": messages, "outcome": 1.0} for messages in SAID.values()]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    asked = ("credit", tmp_path / "said.jsonl", "--methods", "q,uniform", "--model", model)
+    done = turnwise(*asked, "--q", good, "--quiet")
+    assert done.exit_code == 0, done.output
+    records = read_trajectories(tmp_path / "credit" / "credit.parquet")
+    found = {
+        (reply, k): record.credit["q"][k]
+        for record, replies in zip(records, SAID, strict=True)
+        for k, reply in enumerate(replies.split())
+    }
+    assert all(found["yes", k] > 0.05 and found["no", k] < -0.05 for k in (0, 1))
+    done = turnwise(*asked)
+    assert done.exit_code == 2 and "give its folder as --q" in done.stderr
+    done = turnwise(*asked, "--q", tmp_path)
+    assert done.exit_code == 2 and "no round_*/fit" in done.stderr

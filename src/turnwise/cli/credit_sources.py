@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from turnwise.cli.assemble import Origin
 from turnwise.cli.saved_dialogues import Saved
@@ -16,7 +16,8 @@ from turnwise.training.terms import NEEDS_PRM, missing_of_judge, needs_critic, n
 NEED_OUTCOMES = frozenset(
     {"trajectory", "uniform", "random", "judge", "itpo-norm", "value", "lookahead"}
 )
-_KNOWN: tuple[CreditName, ...] = get_args(CreditName)
+MethodName = CreditName | Literal["q"]  # Q − V credits saved turns; no run is trained on it
+_KNOWN: tuple[MethodName, ...] = (*get_args(CreditName), "q")
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Sources:
     has_outcomes: bool  # at least one
     has_siblings: bool  # every one
     has_feedback: bool  # at least one
+    has_q: bool = False  # somebody said which Q-function
 
 
-def checked_names(methods: Sequence[str]) -> list[CreditName]:
+def checked_names(methods: Sequence[str]) -> list[MethodName]:
     """The methods as they are known. Raises ConfigError for one that is not, or comes twice."""
     names = [name.strip() for name in methods]
     if not any(names):
@@ -50,13 +52,19 @@ def checked_names(methods: Sequence[str]) -> list[CreditName]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"expected each method once, found {twice} twice in {','.join(names)}")
-    return cast(list[CreditName], names)
+    return cast(list[MethodName], names)
 
 
 def sources_of(
-    origin: Origin, config: RunConfig, dialogues: Sequence[Saved], *, has_task: bool
+    origin: Origin,
+    config: RunConfig,
+    dialogues: Sequence[Saved],
+    *,
+    has_task: bool,
+    has_q: bool = False,
 ) -> Sources:
-    """What decides. has_task: somebody said which task the dialogues are of."""
+    """What decides. has_task: somebody said which task the dialogues are of. has_q: where a
+    Q-function is."""
     is_run, said = origin.folder is not None, origin.task
     task = make(said.name, said.preset, said.knobs)
     is_of_task = has_task and all(_is_of(task, one) for one in dialogues)
@@ -73,6 +81,7 @@ def sources_of(
         has_outcomes=any(one.has_outcome for one in dialogues),
         has_siblings=all(groups.count(group) > 1 for group in set(groups)),
         has_feedback=any(one.has_feedback for one in dialogues),
+        has_q=has_q,
     )
 
 
@@ -88,7 +97,7 @@ def _is_of(task: AnyTask, saved: Saved) -> bool:
     return is_same and dialogue.conversation[: len(opening)] == opening
 
 
-def check_sources(names: Sequence[CreditName], sources: Sources) -> None:
+def check_sources(names: Sequence[MethodName], sources: Sources) -> None:
     """Raises ConfigError with a line for each method that cannot be, and those that can."""
     lacking = [(name, what) for name in names if (what := lack(name, sources))]
     if lacking:
@@ -98,7 +107,7 @@ def check_sources(names: Sequence[CreditName], sources: Sources) -> None:
         raise ConfigError("\n".join(lines))
 
 
-def lack(name: CreditName, sources: Sources) -> str:
+def lack(name: MethodName, sources: Sources) -> str:
     """What a method needs and does not have, with what would help; "" where nothing is missing."""
     if name in NEED_OUTCOMES and not sources.has_outcomes:
         return "credits the outcome, and no dialogue has one; say how each ended"
@@ -128,6 +137,8 @@ def lack(name: CreditName, sources: Sources) -> str:
             "takes the value before the first turn from siblings, and a dialogue here has none; "
             "give dialogues of training"
         )
+    if name == "q" and not sources.has_q:
+        return "needs a fitted Q-function; make one by `turnwise q fit` and give its folder as --q"
     if name == "infopo" and not sources.has_feedback:
         return (
             "compares what followed a reply with what would have followed without it, and no "

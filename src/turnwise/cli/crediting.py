@@ -8,6 +8,7 @@ from pathlib import Path
 
 from turnwise.analysis import credit_study, render_credit_page
 from turnwise.cli.assemble import Assembly, Origin, learners_of, on_its_task, origin_of
+from turnwise.cli.credit_by_q import with_q_credit
 from turnwise.cli.credit_sources import NEED_OUTCOMES, check_sources, checked_names, sources_of
 from turnwise.cli.results import CreditResult, without_nan
 from turnwise.cli.saved_dialogues import chosen, place_of, read_saved, tokenised
@@ -36,6 +37,7 @@ def credit(
     task: str | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
+    q: Path | None = None,
     output: Path | None = None,
     split: Split | None = None,
     limit: int | None = None,
@@ -46,9 +48,9 @@ def credit(
     source: the folder of a run (split says which of its dialogues; default the newest of training),
     a Parquet file of dialogues, or JSONL with one conversation a line. model: a run or a model that
     credits them; needed unless source is a run. task, preset: what the dialogues were played on,
-    default the run's own. overrides: of the sections info, judge, lookahead and method. limit:
-    dialogues, rounded up to whole groups. output: folder of credit.parquet, agreement.json and
-    credit.html.
+    default the run's own. overrides: of the sections info, judge, lookahead and method. q: folder
+    of `turnwise q fit` or `turnwise iterate`, for the method q. limit: dialogues, rounded up to
+    whole groups. output: folder of credit.parquet, agreement.json and credit.html.
     Raises ConfigError for a method that is unknown, comes twice, or has no source here; RecordError
     for dialogues that cannot be read. Nothing is written then.
     """
@@ -64,12 +66,13 @@ def credit(
             f"{place.file} does not say which model credits it; give a run or a model as --model"
         )
     origin = _origin(name, task, preset)
-    config = _settings(origin.config, names, overrides)
+    others = [name for name in names if name != "q"]
+    config = _settings(origin.config, others, overrides)
     saved = read_saved(place.file)
     needs_outcome = not NEED_OUTCOMES.isdisjoint(names)
     kept, left_out = chosen(saved, needs_outcome=needs_outcome, limit=limit)
     has_task = origin.folder is not None or task is not None
-    sources = sources_of(origin, config, kept or saved, has_task=has_task)
+    sources = sources_of(origin, config, kept or saved, has_task=has_task, has_q=q is not None)
     check_sources(names, sources)
     if not kept:
         raise RecordError(f"no dialogue of {place.file} can be credited; left out: {left_out}")
@@ -77,11 +80,14 @@ def credit(
     observer.phase("load the model")
     assembly = on_its_task(origin)
     assembly = replace(assembly, config=config.model_copy(update={"task": origin.task}))
-    learners = _learners(assembly, origin, names, observer)
+    learners = _learners(assembly, origin, others, observer)
     trajectories = tokenised(kept, place.file, assembly.stage, learners.policy)
     credited = _credited(
-        assembly, learners, trajectories, names, observer.phase, knows_truth=sources.knows_truth
+        assembly, learners, trajectories, others, observer.phase, knows_truth=sources.knows_truth
     )
+    if q is not None and "q" in names:
+        observer.phase("Q")
+        credited = with_q_credit(credited, q)
     records = [
         replace(record, step=one.step, split=one.split)
         for record, one in zip(credited, kept, strict=True)
@@ -123,7 +129,7 @@ def _learners(
     assembly: Assembly, origin: Origin, names: Sequence[CreditName], observer: Observer
 ) -> Learners:
     """The models that the methods ask, as the run's newest checkpoint has them."""
-    weights = dict.fromkeys(names, 1.0)
+    weights = dict.fromkeys(names or ["trajectory"], 1.0)
     method = assembly.config.method.model_copy(update={"credit": weights, "estimator": "rloo"})
     config = assembly.config.model_copy(update={"method": method})
     learners = learners_of(replace(assembly, config=config), observer)

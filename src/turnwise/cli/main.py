@@ -137,6 +137,7 @@ def credit(
     model: Annotated[str | None, typer.Option(help="A run or a model; a file needs it.")] = None,
     task: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
     preset: Annotated[str | None, typer.Option(help="Default: the run's own.")] = None,
+    q: Annotated[Path | None, typer.Option(help="For method q: what `q fit` made.")] = None,
     output: Annotated[Path | None, typer.Option(help="Default: credit/ beside.")] = None,
     split: Annotated[
         Literal["train", "start", "eval"] | None, typer.Option(help="Of a run; default: train.")
@@ -160,6 +161,7 @@ def credit(
                 task=task,
                 preset=preset,
                 overrides=overrides or (),
+                q=q,
                 output=output,
                 split=split,
                 limit=limit,
@@ -203,8 +205,10 @@ def iterate(
 
 @app.command()
 def sft(
-    model: Annotated[str, typer.Argument(help="A model's folder or a hub id.")],
-    file: Annotated[Path, typer.Argument(help="JSONL, one conversation a line.")],
+    model: Annotated[str, typer.Argument(help="A model's folder, a hub id, or tiny: a new one.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSONL, one conversation a line; or what `logs import` wrote.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the model that is made.")],
     epochs: Annotated[int, typer.Option(min=1)] = 1,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 1e-5,
@@ -216,7 +220,7 @@ def sft(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Teach a model to imitate the assistant of a file of conversations."""
+    """Teach a model to imitate the assistant of a file of conversations, or of logs."""
     with errors_shown(debug=debug, when_stopped=f"{output} was not written"):
         from turnwise.cli import jobs
         from turnwise.cli.progress import watching

@@ -39,6 +39,9 @@ def show_methods() -> None:
         credits.add_row(name, text)
         row = [one.passes for one in catalogue.combinations() if one.credit == name]
         costs.add_row(name, *("-" if passes is None else _sum(passes) for passes in row))
+    credits.add_row(
+        "q", "of saved turns alone: Q \N{MINUS SIGN} V of a fitted Q (turnwise credit --q)"
+    )
     _print("method.credit and method.estimator\n", credits, "", estimators)
     _print(
         "\nforward passes per dialogue and step: policy + reference + reward model + critic\n",
