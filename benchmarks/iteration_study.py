@@ -27,17 +27,18 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from turnwise.iteration.q_fit import load_cross_fit
+import torch
 
 from turnwise.backends.protocol import Sampler
 from turnwise.cli import jobs
-from turnwise.cli.assemble import Assembly, assemble
+from turnwise.cli.assemble import Assembly, assemble, ready
 from turnwise.cli.iterating import as_run, run_iteration
 from turnwise.cli.settings import load_settings, with_overrides
 from turnwise.errors import GateError
 from turnwise.evaluation import Evaluation, evaluate, scenario_rows
 from turnwise.iteration import IterateConfig, policy_of
 from turnwise.iteration.preview import BestOfNSampler
+from turnwise.iteration.q_fit import load_cross_fit
 from turnwise.iteration.stages import read_facts
 from turnwise.iteration.world import TaskWorld
 from turnwise.tokens import ChatFormat
@@ -61,6 +62,15 @@ RLOO = [
     "train.num_mini_batches=2", "train.lr_scheduler_type=linear", "eval.every=0",
 ]  # fmt: skip
 CLONING = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 16}
+# Settings that were tried, on seeds of 100 and above.
+TRIED: dict[str, list[str]] = {
+    "rloo-1e-3": ["train.learning_rate=1e-3"],
+    "rloo-one-batch": ["train.num_mini_batches=1"],
+}
+TRIED_CLONING: dict[str, dict[str, float]] = {
+    "cloning-3e-3": {"learning_rate": 3e-3},
+    "cloning-3e-4": {"learning_rate": 3e-4},
+}
 Row = dict[str, object]
 
 
@@ -133,19 +143,21 @@ def _standing(folder: Path, number: int) -> tuple[Path | None, Row]:
     return weights, facts
 
 
-def of_rloo(seed: int) -> Iterator[Row]:
+def of_rloo(seed: int, arm: str) -> Iterator[Row]:
     """Trajectory-level RLOO on as many dialogues, played with the simulator."""
     with tempfile.TemporaryDirectory() as place:
         config = settings(seed, "rloo", Path(place) / "run")
         dialogues = config.rounds * config.collect.conversations
         steps = round(dialogues / 128)
-        run = with_overrides(as_run(config), [*RLOO, f"train.max_steps={steps}"])
+        run = with_overrides(
+            as_run(config), [*RLOO, f"train.max_steps={steps}", *TRIED.get(arm, [])]
+        )
         jobs.train(run.model_copy(update={"output_dir": config.output_dir}))
-        assembly, learners = jobs.ready(config.output_dir, None, None)
+        assembly, learners = ready(config.output_dir, None, None)
         yield {"round": config.rounds, **measured(assembly, learners.sampler, seed)}
 
 
-def of_cloning(seed: int) -> Iterator[Row]:
+def of_cloning(seed: int, arm: str) -> Iterator[Row]:
     """Three rounds of imitating the conversations of the newest policy that ended in a purchase."""
     config = settings(seed, "cloning", Path("unused"))
     assembly = assemble(as_run(config), Silent())
@@ -158,7 +170,7 @@ def of_cloning(seed: int) -> Iterator[Row]:
         batch = supervised_batch(best, chat, max_tokens=config.rollout.max_conversation_tokens)
         imitate(
             learner, batch, seed=seed, limits=pass_limits(as_run(config)), observer=Silent(),
-            **CLONING,  # type: ignore[arg-type]  # numbers of two kinds
+            **{**CLONING, **TRIED_CLONING.get(arm, {})},  # type: ignore[arg-type]  # numbers of two kinds
         )  # fmt: skip
         yield {
             "round": number + 1,
@@ -167,7 +179,7 @@ def of_cloning(seed: int) -> Iterator[Row]:
         }
 
 
-def of_best_of_n(seed: int) -> Iterator[Row]:
+def of_best_of_n(seed: int, arm: str) -> Iterator[Row]:
     """pi0 with the best of 8 replies under round 0's Q_A."""
     with tempfile.TemporaryDirectory() as place:
         config = settings(seed, "iterate", Path(place) / "run")
@@ -190,8 +202,10 @@ def of_best_of_n(seed: int) -> Iterator[Row]:
 
 def one_run(arm: str, seed: int) -> list[Row]:
     """All policies of one arm and seed."""
+    torch.set_num_threads(1)
     found = {"rloo": of_rloo, "cloning": of_cloning, "best-of-n": of_best_of_n}
-    rows = found[arm](seed) if arm in found else of_iteration(seed, arm)
+    kind = next((name for name in found if arm.startswith(name)), "")
+    rows = found[kind](seed, arm) if kind else of_iteration(seed, arm)
     return [{"arm": arm, "seed": seed, **row} for row in rows]
 
 

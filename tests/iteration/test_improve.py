@@ -256,7 +256,7 @@ def test_a_value_that_is_no_number_stops_and_names_its_conversation(tmp_path: Pa
 def test_a_loss_that_is_no_number_stops_and_names_its_batch(tmp_path: Path) -> None:
     on = backend()
     learner, anchor = Diverging(on, "policy", AdapterSpec()), on.create("anchor", AdapterSpec())
-    with pytest.raises(TrainingError, match=r"update 2, on prompts of c\d+.* finite gradient"):
+    with pytest.raises(TrainingError, match=r"update \d+, on prompts of c\d+.* finite gradient"):
         improved(tmp_path, of=(learner, anchor))
     assert torch.isfinite(learner.logp(fresh(anchor.publish(), 4).batch)).all()
 

@@ -239,8 +239,10 @@ class LocalLearner(LocalScorer):
         return {"loss": float(total.detach()), **stats}
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
-        """state_BTW of one pass: after each token of plain rows. For a head of its own."""
+        """state_BTW of one pass: after each token. For a head of its own."""
         self._activate(training=training)
+        if batch.tree is not None:
+            return self._backend.scoring.states(self._causal, self.role, batch)
         self._backend.passes[self.role, "train" if training else "score"] += len(batch.length_B)
         checkpointing = training and self._backend.gradient_checkpointing
         with checkpointed_layers(self._causal.model, checkpointing):

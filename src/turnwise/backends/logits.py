@@ -68,8 +68,8 @@ def compared(
 
 def _divergence(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
     p_NV = logp_NV.exp()
-    # What p never says costs nothing, whatever q thinks of it.
-    return torch.where(p_NV > 0, p_NV * (logp_NV - logq_NV), 0.0).sum(dim=-1).clamp(min=0)
+    # What p never says costs nothing, whatever q thinks of it; what is not finite stays so.
+    return torch.where(p_NV == 0, 0.0, p_NV * (logp_NV - logq_NV)).sum(dim=-1).clamp(min=0)
 
 
 def _scaled(logits_NV: Tensor, temperature: float) -> Tensor:

@@ -108,6 +108,18 @@ class Scoring:
         check_finite(out_N[None], role)
         return out_N.to(batch.token_BT.device)
 
+    def states(self, causal: CausalModel, role: str, batch: TurnBatch) -> Tensor:
+        """state_BTW after each token of packed rows, on the model's device; 0 on padding."""
+        reading = self.reading(role, replace(batch, turn_of_token_BT=_unscored(batch)))
+        column_T = torch.arange(batch.token_BT.shape[1])
+        row_N, column_N = (column_T < batch.length_B.cpu()[:, None]).nonzero(as_tuple=True)
+        with attention_of(causal.model, reading.attention):
+            (state_NW,) = self._states(causal, reading, (reading.places((row_N, column_N)),))
+        blank_BTW = state_NW.new_zeros(*batch.token_BT.shape, state_NW.shape[1])
+        return blank_BTW.index_put(
+            (row_N.to(state_NW.device), column_N.to(state_NW.device)), state_NW
+        )
+
     def _states(
         self, causal: CausalModel, reading: Reading, places: tuple[Places, ...]
     ) -> list[Tensor]:
@@ -120,7 +132,7 @@ class Scoring:
         for rows in self._split(reading.batch):
             part = reading.batch.rows(rows)
             # Nothing counts as scored here: every token may be a place.
-            part = replace(part, turn_of_token_BT=torch.full_like(part.token_BT, -1))
+            part = replace(part, turn_of_token_BT=_unscored(part))
             hidden = _hidden(reading, causal, part)
             rank_R = torch.full((len(reading.batch.length_B),), -1)
             rank_R[rows] = torch.arange(len(rows))
@@ -133,6 +145,10 @@ class Scoring:
         return microbatches(
             batch.length_B.cpu(), max_rows=self.max_rows, max_tokens=self.max_tokens
         )
+
+
+def _unscored(batch: TurnBatch) -> Tensor:
+    return torch.full_like(batch.token_BT, -1)
 
 
 def _hidden(reading: Reading, causal: CausalModel, rows: TurnBatch) -> Tensor:

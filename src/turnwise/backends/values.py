@@ -24,7 +24,7 @@ class Body(Weights, Protocol):
     role: str
 
     def states(self, batch: TurnBatch, *, training: bool = False) -> Tensor:
-        """state_BTW of one pass: after each token of plain rows."""
+        """state_BTW of one pass: after each token. With training the rows are plain."""
 
 
 class HeadLearner:
@@ -67,13 +67,10 @@ class HeadLearner:
     def _outputs(self, batch: TurnBatch, *, training: bool) -> Tensor:
         """output_BTO of one pass, on the batch's device.
 
-        Raises ShapeError for packed rows: their states are not read here.
+        Raises ShapeError for packed rows that are to be learnt from.
         """
-        if batch.tree is not None:
-            raise ShapeError(
-                "expected rows of one dialogue each for a head's values, found packed rows; give "
-                "the dialogues as `turn_batch` builds them"
-            )
+        if training:
+            _check_plain(batch)
         state_BTW = self._body.states(batch, training=training)
         output_BTO: Tensor = self._head(state_BTW.float()).to(batch.token_BT.device)
         column_T = torch.arange(batch.token_BT.shape[1], device=output_BTO.device)
@@ -100,6 +97,7 @@ class ValueLearner:
 
     def values(self, batch: TurnBatch) -> Tensor:
         """value_BT float32 without gradient, on the batch's device; 0 where nothing is written."""
+        _check_plain(batch)
         return _before_written(self._reader.read(batch), batch)
 
     def forward_backward(self, batch: TurnBatch, loss: Loss) -> Mapping[str, float]:
@@ -112,6 +110,14 @@ class ValueLearner:
 def _before_written(output_BTO: Tensor, batch: TurnBatch) -> Tensor:
     shifted_BT = nn.functional.pad(output_BTO[:, :-1, 0], (1, 0))
     return torch.where(batch.written_BT, shifted_BT, torch.zeros_like(shifted_BT))
+
+
+def _check_plain(batch: TurnBatch) -> None:
+    if batch.tree is not None:
+        raise ShapeError(
+            "expected rows of one dialogue each for a head's values, found packed rows; give the "
+            "dialogues as `turn_batch` builds them"
+        )
 
 
 def constant_head(width: int, start: Sequence[float], device: torch.device) -> nn.Linear:

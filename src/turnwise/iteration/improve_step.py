@@ -4,7 +4,7 @@ Axes: `B` replies of a step, siblings together; `E` heads. Rewards are in units 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -136,6 +136,7 @@ def move_policy(
         advantage_BT,
         scores.logp_other_BT if has_loss else None,
         replies.prompt_B,
+        shares_prompts=True,
     )
     moved = update_policy(
         policy, data, settings, temperature=1.0, budget_tokens=1, limits=limits, noise=(0, 1)
@@ -151,7 +152,8 @@ def compared(policy: Learner, reference: Scorer, replies: Replies) -> Comparison
     Raises TrainingError naming the conversation where one of them is not finite.
     """
     try:
-        return policy.compare(reference, replies.batch)
+        found = policy.compare(reference, replies.shared.batch)
+        return Comparison(*(replies.shared.home(getattr(found, f.name)) for f in fields(found)))
     except LogProbError as error:
         names = [row.scenario_id for row in replies.rows]
         for b, name in enumerate(names):

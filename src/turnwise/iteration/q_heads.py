@@ -31,7 +31,7 @@ from turnwise.losses import (
     verdict_cross_entropy,
 )
 from turnwise.qvalues.calibration import LossName
-from turnwise.tokens import TurnBatch, turn_batch
+from turnwise.tokens import Shared, TurnBatch, share_prefixes, turn_batch
 from turnwise.training.config import CriticConfig
 from turnwise.training.value_models import Verdict, answers, asked, verdict_of
 
@@ -46,13 +46,15 @@ class Marked:
     batch: TurnBatch
     q_at_BK: Tensor  # int64: of the end token
     v_at_BK: Tensor  # int64: of the last token before the reply
+    shared: Shared | None = None  # the rows with what they have in common once
 
     def rows(self, index_B: Tensor) -> "Marked":
         return Marked(self.batch.rows(index_B), self.q_at_BK[index_B], self.v_at_BK[index_B])
 
 
 def marked(rows: Sequence[Trajectory]) -> Marked:
-    """The rows as a batch. Raises as `turn_batch`."""
+    """The rows as a batch; those of one conversation share what they begin with. Raises as
+    `turn_batch`."""
     K = max((len(row.turns) for row in rows), default=0)
     q_at_BK = torch.full((len(rows), K), -1)
     v_at_BK = torch.full((len(rows), K), -1)
@@ -61,7 +63,12 @@ def marked(rows: Sequence[Trajectory]) -> Marked:
             v_at_BK[b, k] = turn.start - 1
             if turn.stop_reason == "stop" and turn.num_tokens:
                 q_at_BK[b, k] = turn.stop - 1
-    return Marked(turn_batch(rows), q_at_BK, v_at_BK)
+    batch, names = turn_batch(rows), [row.scenario_id for row in rows]
+    if len(set(names)) == len(names):
+        return Marked(batch, q_at_BK, v_at_BK)
+    groups = {name: number for number, name in enumerate(names)}
+    shared = share_prefixes(batch, [groups[name] for name in names])
+    return Marked(batch, q_at_BK, v_at_BK, shared)
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,9 @@ class ScalarQ:
         return "log" if self.config.loss == "bce" else "square"
 
     def scores(self, rows: Marked) -> Scores:
-        q_EBT, v_EBT = self._scores(self._heads(self.learner.read(rows.batch)))
+        read, shared = self.learner.read, rows.shared
+        output_BTO = read(rows.batch) if shared is None else shared.home(read(shared.batch))
+        q_EBT, v_EBT = self._scores(self._heads(output_BTO))
         return Scores(
             _at(q_EBT, rows.q_at_BK),
             _at(v_EBT, rows.v_at_BK),

@@ -62,7 +62,7 @@ def read_scores(
     q_EBK, v_EBK = (torch.full((E, B, K), torch.nan) for _ in range(2))
     prefix_EBT = torch.full((E, B, T), torch.nan)
     has_prefixes = with_prefixes
-    for index in microbatches(length_B, max_rows=_ROWS, max_tokens=_TOKENS):
+    for index in _portions(rows, length_B):
         found = network.scores(marked([rows[b] for b in index.tolist()]))
         q_EBK[:, index, : found.q_EBK.shape[2]] = found.q_EBK
         v_EBK[:, index, : found.v_EBK.shape[2]] = found.v_EBK
@@ -71,6 +71,20 @@ def read_scores(
         elif with_prefixes:
             prefix_EBT[:, index, : found.prefix_EBT.shape[2]] = found.prefix_EBT
     return Scores(q_EBK, v_EBK, prefix_EBT if has_prefixes else None)
+
+
+def _portions(rows: Sequence[Trajectory], length_B: Tensor) -> list[Tensor]:
+    """Rows that are read together: of similar length, or where conversations have several rows,
+    whole conversations."""
+    of_name: dict[str, list[int]] = {}
+    for b, row in enumerate(rows):
+        of_name.setdefault(row.scenario_id, []).append(b)
+    if len(of_name) == len(rows):
+        return microbatches(length_B, max_rows=_ROWS, max_tokens=_TOKENS)
+    groups = list(of_name.values())
+    longest_G = torch.tensor([int(length_B[group].max()) for group in groups])
+    split = microbatches(longest_G, max_rows=_ROWS, max_tokens=_TOKENS)
+    return [torch.tensor([b for g in part.tolist() for b in groups[g]]) for part in split]
 
 
 def calibrated(q: FittedQ, scores: Scores, y_BK: Tensor, is_known_BK: Tensor) -> FittedQ:

@@ -6,6 +6,7 @@ Axes: `S` prompts, `G` replies of one prompt (siblings stand together), `B` = SÂ
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from turnwise.errors import TrainingError
 from turnwise.iteration.episodes import Prompt
 from turnwise.iteration.q_model import QModel, QValues
 from turnwise.rollouts import keyed_seed
-from turnwise.tokens import TurnBatch, turn_batch
+from turnwise.tokens import Shared, TurnBatch, share_prefixes, turn_batch
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Replies:
     batch: TurnBatch  # behaviour: the sampler's own log-probabilities
     prompt_B: Tensor  # int64: which prompt each reply answers
     truncated_B: Tensor  # bool: cut before its end token
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The rows with each prompt once."""
+        return share_prefixes(self.batch, self.prompt_B.tolist())
 
     @property
     def truncated_share(self) -> float:

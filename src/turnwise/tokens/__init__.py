@@ -19,6 +19,7 @@ from turnwise.tokens.counterfactuals import (
     with_markup,
 )
 from turnwise.tokens.eligibility import Bodies, Refusal
+from turnwise.tokens.shared import Shared, share_prefixes
 from turnwise.tokens.tree import Branch, Tree
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Packed",
     "Piece",
     "Refusal",
+    "Shared",
     "TemplateReport",
     "TokenisedConversation",
     "Tree",
@@ -41,6 +43,7 @@ __all__ = [
     "microbatches",
     "pack",
     "separate",
+    "share_prefixes",
     "tokenise",
     "turn_batch",
     "with_markup",

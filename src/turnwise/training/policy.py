@@ -19,7 +19,7 @@ from turnwise.losses import (
     loss_weights,
     policy_objective,
 )
-from turnwise.tokens import TurnBatch, microbatches
+from turnwise.tokens import TurnBatch, microbatches, share_prefixes
 from turnwise.training.config import TrainConfig
 from turnwise.training.prm import PassLimits
 
@@ -34,6 +34,7 @@ class PolicyStep:
     advantage_BT: Tensor
     logp_reference_BT: Tensor | None  # at the policy's temperature; None: no KL, in loss or metrics
     group_B: Tensor
+    shares_prompts: bool = False  # siblings are read as one tree: cheap where prompts are long
 
 
 def update_policy(
@@ -66,9 +67,12 @@ def update_policy(
             batch = data.batch.rows(picked)
             weight_BT = loss_weights(batch.written_BT, kind=config.divisor, divisor=divisor)
             entropy_BT = entropy_weights(weight_BT, entropy_coef=config.entropy_coef)
+            read, loss = batch, _loss(data, picked, batch, weight_BT, config, sums)
+            if data.shares_prompts:
+                read, loss = _shared(batch, data.group_B[picked], loss)
             out = learner.forward_backward(
-                batch,
-                _loss(data, picked, batch, weight_BT, config, sums),
+                read,
+                loss,
                 temperature=temperature,
                 entropy_weight_BT=entropy_BT if config.entropy_coef > 0 else None,
             )
@@ -91,6 +95,12 @@ def scheduled_learning_rate(config: TrainConfig, step: int) -> float:
     if config.lr_scheduler_type == "constant":
         return config.learning_rate
     return config.learning_rate * (1 - (step - 1) / config.max_steps)
+
+
+def _shared(batch: TurnBatch, group_B: Tensor, loss: Loss) -> tuple[TurnBatch, Loss]:
+    """The rows as trees of siblings, and the loss of what a model says of them."""
+    shared = share_prefixes(batch, group_B.tolist())
+    return shared.batch, lambda logp_RS: loss(shared.home(logp_RS))
 
 
 class _Sums:
