@@ -11,6 +11,7 @@ from turnwise.conversation import (
     Step,
 )
 from turnwise.iteration.config import IterateConfig
+from turnwise.users.chance import uniform
 
 V1 = PolicyFacts("v1")
 
@@ -45,3 +46,21 @@ def three_turns(**more: object) -> LoggedConversation:
 
 def settings(changes: Mapping[str, Mapping[str, object]] = {}, **top: object) -> IterateConfig:
     return IterateConfig.model_validate({**changes, **top})
+
+
+def yes_or_no(number: int, *, second: float = 0.5, effect: float = 0.5) -> LoggedConversation:
+    """Two replies, each yes or no; the second alone decides: success .2, with a yes .2 + effect.
+
+    second: how often it is a yes. Conversations 2i and 2i + 1 are of one customer.
+    """
+    first_yes, second_yes, luck = (uniform(number, name) for name in ("first", "second", "luck"))
+    is_yes = second_yes < second
+    return logged(
+        heard("hello"),
+        said("yes" if first_yes < 0.5 else "no"),
+        heard("go"),
+        said("yes" if is_yes else "no"),
+        outcome=float(luck < 0.2 + effect * is_yes),
+        name=f"c{number:04d}",
+        customer_key=f"hmac:{number // 2}",
+    )

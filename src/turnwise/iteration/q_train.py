@@ -23,6 +23,7 @@ from turnwise.losses import scaled_return, value_bce, value_mse
 from turnwise.tokens import microbatches
 from turnwise.training.observer import Observer
 from turnwise.training.prm import PassLimits
+from turnwise.training.supervised import rise_and_fall
 
 _LIMITS = PassLimits()
 _PATIENCE = 2  # epochs without a lower watched loss
@@ -95,7 +96,7 @@ class Fitting:
         with TemporaryDirectory() as scratch:
             best = Path(scratch)
             for epoch in range(self.config.num_epochs):
-                loss = self._epoch(network, learn, (self.seed, self.fold, sweep, epoch))
+                loss = self._epoch(network, learn, sweep, epoch)
                 self.observer.advance(name, loss=loss)
                 if watch.num_steps:
                     found.append(watched_loss(network, watch))
@@ -107,15 +108,20 @@ class Fitting:
                 network.learner.load(best)
         return found
 
-    def _epoch(self, network: QNetwork, learn: Examples, key: tuple[int, ...]) -> float:
+    def _epoch(self, network: QNetwork, learn: Examples, sweep: int, epoch: int) -> float:
         """The mean loss of an epoch in a seeded order."""
-        order: list[int] = np.random.default_rng(key).permutation(len(learn.episodes)).tolist()
+        random = np.random.default_rng([self.seed, self.fold, sweep, epoch])
+        order: list[int] = random.permutation(len(learn.episodes)).tolist()
         size = self.config.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        losses = [self._step(network, learn.pick(batch)) for batch in batches]
+        losses = []
+        for number, batch in enumerate(batches, start=epoch * len(batches)):
+            share = rise_and_fall(number, self.config.num_epochs * len(batches))
+            rate = self.config.learning_rate * share
+            losses.append(self._step(network, learn.pick(batch), rate))
         return sum(losses) / len(losses)
 
-    def _step(self, network: QNetwork, learn: Examples) -> float:
+    def _step(self, network: QNetwork, learn: Examples, learning_rate: float) -> float:
         """One optimizer step on the mean over decision steps, however it is split."""
         lesson = self.lesson(network, learn)
         split = microbatches(
@@ -128,7 +134,7 @@ class Fitting:
                 f"Q of fold {'AB'[self.fold]}: expected a finite loss, found {loss} on a batch "
                 f"with conversation {names[0]}; lower q.learning_rate"
             )
-        network.learner.optim_step(self.config.learning_rate)
+        network.learner.optim_step(learning_rate)
         return loss
 
     def lesson(self, network: QNetwork, learn: Examples) -> Lesson:

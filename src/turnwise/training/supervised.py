@@ -67,7 +67,7 @@ def imitate(
     losses = []
     for number, rows in enumerate(steps):
         loss = _accumulate(learner, batch, torch.from_numpy(rows), limits)
-        learner.optim_step(learning_rate * _schedule(number, len(steps)))
+        learner.optim_step(learning_rate * rise_and_fall(number, len(steps)))
         losses.append(loss)
         observer.advance(phase, loss=loss)
     last = losses[-max(1, len(steps) // epochs) :]
@@ -78,7 +78,9 @@ def _split(order: np.ndarray, size: int) -> list[np.ndarray]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _schedule(number: int, total: int) -> float:
+def rise_and_fall(number: int, total: int) -> float:
+    """Share of the learning rate in step `number` of 0..total − 1: it rises over the first 5 % of
+    the steps and falls linearly to 0."""
     rise = max(1, total // 20)
     return min((number + 1) / rise, (total - number) / max(1, total - rise), 1.0)
 
