@@ -7,10 +7,9 @@ from turnwise.conversation import LoggedConversation
 from turnwise.errors import LogsError
 from turnwise.evaluation import (
     Arm,
-    binary_variances,
     clustered_bootstrap_mean,
     ruling,
-    sample_size,
+    sample_plan_from,
 )
 from turnwise.iteration.config import CollectConfig, ConfirmConfig
 from turnwise.training.observer import Observer
@@ -54,12 +53,17 @@ def _pairs(new: Arm, old: Arm) -> int:
 
 
 def _needed(old: Arm, config: ConfirmConfig) -> int:
-    known = [score for score in old.score if score is not None]
-    before = sum(known) / max(len(known), 1)
-    variances = binary_variances(before, min(before + config.lift, 1.0))
-    return sample_size(
-        variances, config.lift, alpha=config.alpha / config.looks, power=config.power
+    pairs = zip(old.score, old.customer, strict=True)
+    known = [(score, customer) for score, customer in pairs if score is not None]
+    plan = sample_plan_from(
+        [score for score, _ in known],
+        [customer for _, customer in known],
+        config.lift,
+        alpha=config.alpha,
+        power=config.power,
+        looks=config.looks,
     )
+    return plan.per_arm
 
 
 def outcome_of(arm: Arm) -> dict[str, object]:
