@@ -185,6 +185,7 @@ def presidio_redactor(model: str = "en_core_web_lg", language: str = "en") -> Sp
         from presidio_analyzer import AnalyzerEngine
         from presidio_analyzer.nlp_engine import NlpEngineProvider
         from spacy.util import is_package
+        from tldextract import TLDExtract, tldextract
     except ImportError as error:
         raise CapabilityError(
             f"expected Presidio for --redact presidio, found none ({error}); "
@@ -195,6 +196,8 @@ def presidio_redactor(model: str = "en_core_web_lg", language: str = "en") -> Sp
             f"expected the spaCy model {model} for Presidio, found none; install it with "
             f"`python -m spacy download {model}`, or use --redact regex"
         )
+    # Presidio looks up domains of addresses: in the list that came along, not in one it fetches.
+    tldextract.TLD_EXTRACTOR = TLDExtract(suffix_list_urls=(), cache_dir=None)
     named = [{"lang_code": language, "model_name": model}]
     provider = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": named})
     engine = AnalyzerEngine(nlp_engine=provider.create_engine(), supported_languages=[language])
