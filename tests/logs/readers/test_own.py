@@ -30,7 +30,7 @@ def played(score: float | None, seed: int, *more: Message) -> Record:
             *more,
         ),
         token_ids=(1, 2, 3, 4, 5, 6),
-        turns=(Turn(4, 6, (-0.5, -1.0), "stop"),),
+        turns=(Turn(4, 6, (-0.5, -1.0), "stop", (), {"polite": 0.25, "violation/spam": 2.0}),),
         outcome=Outcome(score),
         ending=Ending.FAREWELL,
         policy_version=3,
@@ -42,11 +42,12 @@ def test_a_played_dialogue_keeps_its_tokens_and_its_version(tmp_path: Path) -> N
     write_trajectories(tmp_path / "step_7.parquet", [played(0.5, 1), played(None, 2)])
     first, second = read(tmp_path / "step_7.parquet")
     assert first.conversation_id == "train/7/g-1/1" != second.conversation_id
-    assert first.customer == "s-1"
+    assert first.customer == second.customer == "task:s-1"
     assert first.outcome == LoggedOutcome("score", 0.5, source="task")
     assert (first.end_reason, second.end_reason) == (EndReason.OUTCOME, EndReason.CENSORED)
     step = first.steps[2]
     assert (step.token_ids, step.token_logp, step.logp_sum) == ((5, 6), (-0.5, -1.0), -1.5)
+    assert (step.reward, dict(step.violations)) == (0.25, {"spam": 2.0})
     assert step.policy == PolicyFacts("3", finish="stop")
     assert [one.is_scored for one in first.steps] == [False, True, True]
 

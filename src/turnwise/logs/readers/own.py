@@ -1,6 +1,7 @@
 """Dialogues that a run of turnwise played, as logged conversations."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from turnwise.conversation import (
@@ -11,11 +12,14 @@ from turnwise.conversation import (
     PolicyFacts,
     Step,
     Trajectory,
+    Turn,
 )
 from turnwise.logs.readers.record import check_steps
 from turnwise.logs.readers.refused import RefusedError, Row, refusal
 from turnwise.logs.refusal import Refusal
 from turnwise.records.trajectories import Record, read_trajectories
+
+_VIOLATION = "violation/"  # begins the names of rewards that count what a turn broke
 
 
 def played(file: Path) -> Iterator[LoggedConversation | Refusal]:
@@ -47,7 +51,7 @@ def _logged(record: Record, conversation_id: str, origin: Origin) -> LoggedConve
         steps=steps,
         end_reason=EndReason.CENSORED if score is None else EndReason.OUTCOME,
         outcome=None if score is None else LoggedOutcome("score", score, source="task"),
-        customer_key=trajectory.scenario_id,  # siblings of a scenario belong together
+        customer_key=f"task:{trajectory.scenario_id}",  # siblings of a scenario belong together
         origin=origin,
     )
 
@@ -60,15 +64,26 @@ def _steps(trajectory: Trajectory) -> tuple[Step, ...]:
     out = []
     for i, message in enumerate(trajectory.conversation):
         step = Step(**vars(message), is_scored=message.role != "assistant" or i in turns)
-        if i in turns:
-            turn = turns[i]
-            step = Step(
-                **vars(message),
-                author="model",
-                policy=PolicyFacts(version, finish=turn.stop_reason),
-                logp_sum=sum(turn.logp_behaviour),
-                token_ids=trajectory.token_ids[turn.start : turn.stop],
-                token_logp=turn.logp_behaviour,
-            )
-        out.append(step)
+        out.append(_served(step, turns[i], trajectory, version) if i in turns else step)
     return tuple(out)
+
+
+def _served(step: Step, turn: Turn, trajectory: Trajectory, version: str) -> Step:
+    """The step with its tokens, what the task gave for it and what it broke."""
+    rewards = {
+        name: value for name, value in turn.rewards.items() if not name.startswith(_VIOLATION)
+    }
+    return replace(
+        step,
+        author="model",
+        reward=sum(rewards.values()),
+        violations={
+            name.removeprefix(_VIOLATION): value
+            for name, value in turn.rewards.items()
+            if name not in rewards
+        },
+        policy=PolicyFacts(version, finish=turn.stop_reason),
+        logp_sum=sum(turn.logp_behaviour),
+        token_ids=trajectory.token_ids[turn.start : turn.stop],
+        token_logp=turn.logp_behaviour,
+    )
