@@ -54,8 +54,9 @@ def next_replies(
     if not prompts:
         return NextReplies([], {})
     replies = sample_replies(
-        sampler, prompts, number, stop_id=stop_id, max_tokens=max_tokens, key=key
-    )
+        sampler, prompts, number, stop_id=stop_id, max_tokens=max_tokens, key=key,
+        keeps_caches=True,
+    )  # fmt: skip
     place: dict[tuple[int, ...], int] = {}
     rows: list[Trajectory] = []
     of_state: dict[StateName, list[int]] = {name: [] for name in names}

@@ -5,7 +5,7 @@ Axes: `S` prompts, `G` replies of one prompt (siblings stand together), `B` = SÂ
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,10 +56,12 @@ def sample_replies(
     stop_id: int,
     max_tokens: int,
     key: tuple[int | str, ...],
+    keeps_caches: bool = False,
 ) -> Replies:
     """n replies to each prompt at temperature 1, all decoded together.
 
-    key: names the draw; the noise of reply g to the s-th prompt is a function of (key, s, g).
+    keeps_caches: the prompts of a conversation are answered one after the other, each reading only
+    what is new in it: for many prompts of many conversations. key: names the draw; the noise of reply g to the s-th prompt is a function of (key, s, g).
     """
     requests = [
         SampleRequest(
@@ -71,8 +73,9 @@ def sample_replies(
         for s, prompt in enumerate(prompts)
         for g in range(num_generations)
     ]
-    samples = asyncio.run(_together(sampler, requests))
     prompt_B = torch.arange(len(prompts)).repeat_interleave(num_generations)
+    lines = [prompts[s].conversation_id for s in prompt_B.tolist()] if keeps_caches else []
+    samples = asyncio.run(_together(sampler, requests, lines))
     names = [(prompts[s].conversation_id, str(s)) for s in prompt_B.tolist()]
     rows = [
         reply_row(request, sample, *name)
@@ -82,8 +85,24 @@ def sample_replies(
     return Replies(rows, turn_batch(rows), prompt_B, truncated_B)
 
 
-async def _together(sampler: Sampler, requests: Sequence[SampleRequest]) -> list[Sample]:
-    return list(await asyncio.gather(*(sampler.sample(request) for request in requests)))
+async def _together(
+    sampler: Sampler, requests: Sequence[SampleRequest], lines: Sequence[str]
+) -> list[Sample]:
+    """lines: requests of one line keep their order and a cache; none: each is on its own."""
+    if not lines:
+        return list(await asyncio.gather(*(sampler.sample(request) for request in requests)))
+    of_line: dict[str, list[int]] = {}
+    for i, name in enumerate(lines):
+        of_line.setdefault(name, []).append(i)
+    found: dict[int, Sample] = {}
+
+    async def answered(name: str, indices: list[int]) -> None:
+        for i in indices:
+            found[i] = await sampler.sample(replace(requests[i], session=f"line {name}"))
+        sampler.release(f"line {name}")
+
+    await asyncio.gather(*(answered(*one) for one in of_line.items()))
+    return [found[i] for i in range(len(requests))]
 
 
 def reply_row(
