@@ -32,7 +32,6 @@ from turnwise.tasks.sell import SellGame, SellScenario, SellState, drawn
 from turnwise.tasks.sell_sellers import SELLERS, Plan, choices
 from turnwise.users.chance import Key, happens, pick, uniform
 
-SellerName = Literal["novice", "average", "pushy", "expert"]
 LogPolicy = Literal["novice", "average", "pushy", "expert", "mixed"]  # mixed: drawn for each
 
 _OPENED = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -100,17 +99,17 @@ class _Recorder:
 
     def conversation(self, number: int, customer: int) -> LoggedConversation:
         seed = self.key[1]
-        zone_of = pick(tuple(_TENANTS), "sell logs", seed, "tenant", customer)
+        tenant = pick(tuple(_TENANTS), "sell logs", seed, "tenant", customer)
         start = _OPENED + timedelta(minutes=11 * number + 10 * uniform(*self.key, "start"))
         scenario = self.task.scenario(int(uniform(*self.key, "scenario") * 2**40))
-        steps, value = self._talk(scenario, start.astimezone(_TENANTS[zone_of]))
+        steps, value = self._talk(scenario, start.astimezone(_TENANTS[tenant]))
         found = LoggedConversation(
             conversation_id=f"s{seed}-{number:06d}",
             steps=tuple(steps),
             end_reason=EndReason.USER_LEFT if _is_unanswered(steps) else EndReason.OUTCOME,
             outcome=self._outcome(value, steps),
             customer_key=_customer_key(seed, customer),
-            tenant=zone_of,
+            tenant=tenant,
             language=pick(("en-GB", "en-US"), "sell logs", seed, "language", customer),
             started_at=steps[0].ts,
             ended_at=steps[-1].ts,
