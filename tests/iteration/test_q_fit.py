@@ -286,18 +286,18 @@ def test_a_verdict_is_fitted_saved_and_loaded_like_a_head(tmp_path: Path) -> Non
     assert found.facts["head"] == "verdict"
 
 
-@pytest.mark.parametrize(("loss", "rate"), [("mse", 0.01), ("hl-gauss", 0.03)])
-def test_other_losses_and_ranges_are_fitted(loss: str, rate: float) -> None:
+@pytest.mark.parametrize("loss", ["mse", "hl-gauss"])
+def test_other_losses_and_ranges_are_fitted(loss: str) -> None:
     """Returns of −1 or 3, the latter after a yes and after one no in five."""
     config = q_config(
         loss=loss, return_low=-1.0, return_high=3.0, num_heads=1, early_stop_share=0.0,
-        learning_rate=rate, num_epochs=4,
+        num_epochs=4,
     )  # fmt: skip
     sure = built([yes_or_no(i, effect=0.8) for i in range(240)])
     wide = [replace(one, mc_return=tuple(4 * g - 1 for g in one.mc_return)) for one in sure]
     q_BK = fit(wide, config).a.values([episode.trajectory for episode in wide]).q_BK
     is_yes = torch.tensor([e.trajectory.conversation[-1].content == "yes" for e in wide])
-    assert q_BK[is_yes, 1].mean() > q_BK[~is_yes, 1].mean() + 0.5
+    assert q_BK[is_yes, 1].mean() > q_BK[~is_yes, 1].mean() + 2
 
 
 def test_files_of_a_fit_hold_no_pickle(fitted: tuple[CrossFit, Path]) -> None:

@@ -72,7 +72,7 @@ def local() -> LocalBackend:
 
 def network_of(head: str, config: QConfig | None = None) -> QNetwork:
     kind: HeadName = "scalar" if head == "scalar" else "verdict"
-    return q_network(local(), config or q_config(), kind, "q", mean=0.3)
+    return q_network(local(), config or q_config(), kind, "q", y_N=torch.tensor([0.0, 0.6]))
 
 
 def lesson_of(rows: list[Trajectory], num_heads: int) -> Lesson:
@@ -188,7 +188,7 @@ class Notebook:
 
 
 def notebook(config: QConfig, rows: list[Trajectory]) -> tuple[Notebook, ScalarQ]:
-    start = constant_start(config, 0.3)
+    start = constant_start(config, torch.tensor([0.3]))
     output_BTO = torch.tensor(start).expand(*turn_batch(rows).token_BT.shape, -1).clone()
     reader = Notebook(output_BTO)
     of_protocol: Reader = reader
@@ -308,7 +308,7 @@ def test_a_histogram_starts_at_its_mean() -> None:
     config = q_config(loss="hl-gauss", num_heads=1)
     support = support_of(config)
     assert support is not None
-    start_2Z = torch.tensor(constant_start(config, 0.25)).reshape(2, -1)
+    start_2Z = torch.tensor(constant_start(config, torch.tensor([0.0, 0.5]))).reshape(2, -1)
     assert_close(histogram_mean(start_2Z, support), torch.full((2,), 0.25), atol=2e-3, rtol=0)
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from turnwise.backends.protocol import AdapterSpec, Backend
 from turnwise.errors import CapabilityError, ConfigError
 from turnwise.iteration.config import QConfig
@@ -17,6 +20,7 @@ from turnwise.iteration.q_heads import (
 )
 from turnwise.training.observer import Observer
 
+MIDDLE_N = torch.tensor([0.5])
 HeadName = Literal["scalar", "verdict"]
 TargetName = Literal["mc", "fqe"]
 
@@ -85,10 +89,13 @@ def q_network(
     head: HeadName,
     role: str,
     *,
-    mean: float = 0.5,
+    y_N: Tensor = MIDDLE_N,
     seed: int = 0,
 ) -> QNetwork:
-    """A new network that says `mean` of everything (a verdict: what the base says)."""
+    """A new network that says the mean of targets of everything (a verdict: what the base says).
+
+    y_N: scaled to [0, 1].
+    """
     spec = AdapterSpec(
         full_weights=config.full_weights,
         rank=config.lora_rank,
@@ -99,5 +106,5 @@ def q_network(
     if head == "verdict":
         verdict = question_of(config, backend.tokenizer)
         return VerdictQ(backend.create(role, spec), verdict, backend.capabilities.branches)
-    reader = backend.create_reader(role, spec, start=constant_start(config, mean))
+    reader = backend.create_reader(role, spec, start=constant_start(config, y_N))
     return ScalarQ(reader, config.num_heads, config, support_of(config))

@@ -14,7 +14,7 @@ from turnwise.errors import CheckpointError, LogsError, TemplateError
 from turnwise.iteration.config import QConfig
 from turnwise.iteration.episodes import Episode, check_disjoint, check_outcomes
 from turnwise.iteration.fqe import NextReplies, next_replies
-from turnwise.iteration.q_choices import HeadName, chosen_head, chosen_targets, q_network
+from turnwise.iteration.q_choices import MIDDLE_N, HeadName, chosen_head, chosen_targets, q_network
 from turnwise.iteration.q_fold import FoldFit, mc_targets
 from turnwise.iteration.q_train import Fitting, examples
 from turnwise.iteration.q_values import FittedQ
@@ -185,9 +185,9 @@ class _Job:
                 f"none in {len(episodes)} rows; collect conversations of more customers"
             )
         y_N = returns.y_BK[returns.is_known_BK]
-        mean = float(y_N.mean()) if len(y_N) else 0.5
+        y_N = y_N if len(y_N) else MIDDLE_N
         seed = self.seed + fold
-        network = q_network(self.backend, config, head, f"fit_{name}", mean=mean, seed=seed)
+        network = q_network(self.backend, config, head, f"fit_{name}", y_N=y_N, seed=seed)
         if self.previous is not None and config.start == "previous":
             network.learner.start_from(self.previous / name)
         # Old returns are of an older policy's Q; targets under this policy do not age.

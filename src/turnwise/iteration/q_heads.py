@@ -217,16 +217,20 @@ def support_of(config: QConfig) -> HistogramSupport | None:
     return histogram_support(num_bins=config.num_bins, bin_sigmas=config.bin_sigmas)
 
 
-def constant_start(config: QConfig, mean_target: float) -> list[float]:
-    """Outputs of heads that all say the mean of the (scaled) targets, in the order of `ScalarQ`."""
+def constant_start(config: QConfig, y_N: Tensor) -> list[float]:
+    """Outputs of heads that all say the mean of the (scaled) targets, in the order of `ScalarQ`.
+
+    A histogram says how often each bin is a target: it has the same mean, and no way to go from a
+    single peak.
+    """
     support = support_of(config)
     if support is not None:
-        chance_Z = histogram_target(torch.tensor(mean_target), support)
+        chance_Z = histogram_target(y_N, support).mean(dim=0)
         one: list[float] = chance_Z.clamp(min=_SURE).log().tolist()
     elif config.loss == "bce":
-        one = [float(torch.tensor(mean_target).clamp(_SURE, 1 - _SURE).logit())]
+        one = [float(y_N.mean().clamp(_SURE, 1 - _SURE).logit())]
     else:
-        one = [mean_target]
+        one = [float(y_N.mean())]
     return one * (2 * config.num_heads)
 
 
