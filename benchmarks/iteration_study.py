@@ -11,7 +11,10 @@ Every method starts from the same warm-started policy pi0 and sees the same numb
 and variants of `iterate` (VARIANTS). Policies are compared on held-out scenarios that no method
 plays while it learns, with the same users and the same chance.
 
-    python benchmarks/iteration_study.py run --out docs/results/iteration.jsonl --arms iterate rloo
+Variants and best-of-n go on from the first round of `iterate`, which is the same for them; its
+folders are kept in --runs.
+
+    python benchmarks/iteration_study.py run --out docs/results/iteration.jsonl --runs runs/study
     python benchmarks/iteration_study.py table --out docs/results/iteration.jsonl
 
 `run` appends one line a policy and skips arms that are there. Settings were chosen on seeds of 100
@@ -21,6 +24,7 @@ and above; what each arm was given for it stands in docs/experiments.md.
 import argparse
 import asyncio
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,15 +32,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import t
 
 from turnwise.backends.protocol import Sampler
 from turnwise.cli import jobs
 from turnwise.cli.assemble import Assembly, assemble, ready
-from turnwise.cli.iterating import as_run, run_iteration
+from turnwise.cli.iterating import as_run, workshop
 from turnwise.cli.settings import load_settings, with_overrides
 from turnwise.errors import GateError
-from turnwise.evaluation import Evaluation, evaluate, scenario_rows
-from turnwise.iteration import IterateConfig, policy_of
+from turnwise.evaluation import Evaluation, evaluate
+from turnwise.iteration import IterateConfig, iterate, policy_of
 from turnwise.iteration.preview import BestOfNSampler
 from turnwise.iteration.q_fit import load_cross_fit
 from turnwise.iteration.stages import read_facts
@@ -86,37 +91,38 @@ def measured(assembly: Assembly, sampler: Sampler, seed: int) -> Row:
     played: Evaluation = asyncio.run(
         evaluate(assembly.exam, sampler, num_scenarios=HELD_OUT, seed=seed)
     )
-    rows = scenario_rows(played)
-    parts = {name for row in rows for name in dict(row["parts"])}  # type: ignore[call-overload]  # JSON
-    means = {
-        name: float(np.mean([dict(row["parts"]).get(name, 0.0) for row in rows]))  # type: ignore[call-overload]  # JSON
-        for name in sorted(parts)
-    }
-    scores = [row["score"] for row in rows]
+    outcomes = [trajectory.outcome for trajectory in played.trajectories]
+    names = sorted({name for outcome in outcomes for name in outcome.parts})
     return {
-        "purchase": float(np.mean(scores)),
-        "turns": float(np.mean([r["turns"] for r in rows])),
-        **means,
-    }  # type: ignore[arg-type]  # JSON
+        "purchase": float(np.mean([outcome.score for outcome in outcomes])),
+        "turns": float(np.mean([len(t.turns) for t in played.trajectories])),
+        **{name: float(np.mean([o.parts.get(name, 0.0) for o in outcomes])) for name in names},
+    }
 
 
-def of_iteration(seed: int, arm: str) -> Iterator[Row]:
+def folder_of(runs: Path, arm: str, seed: int) -> Path:
+    """Where an iteration of the study lives."""
+    return runs / f"{arm}_{seed}"
+
+
+def of_iteration(runs: Path, arm: str, seed: int) -> Iterator[Row]:
     """The policy that stood after each round, and the start."""
-    with tempfile.TemporaryDirectory() as place:
-        config = settings(seed, arm, Path(place) / "run")
-        refused = ""
-        try:
-            run_iteration(config)
-        except GateError as error:
-            refused = str(error)
-        assembly = assemble(as_run(config), Silent())
-        folder = Path(config.output_dir)
-        for number in range(config.rounds + 1):
-            weights, facts = _standing(folder, number)
-            learner = policy_of(assembly.backend, config, f"round_{number}", weights)
-            yield {"round": number, **facts, **measured(assembly, learner.publish(), seed)}
-        if refused:
-            yield {"round": config.rounds, "refused": refused}
+    folder = folder_of(runs, arm, seed)
+    config = settings(seed, arm, folder)
+    if arm != "iterate" and not folder.exists():
+        shutil.copytree(folder_of(runs, "iterate", seed) / "round_000", folder / "round_000")
+    refused = ""
+    try:
+        iterate(workshop(config, folder, Silent()))
+    except GateError as error:
+        refused = str(error)
+    assembly = assemble(as_run(config), Silent())
+    for number in range(config.rounds + 1):
+        weights, facts = _standing(folder, number)
+        learner = policy_of(assembly.backend, config, f"round_{number}", weights)
+        yield {"round": number, **facts, **measured(assembly, learner.publish(), seed)}
+    if refused:
+        yield {"round": config.rounds, "refused": refused}
 
 
 def _standing(folder: Path, number: int) -> tuple[Path | None, Row]:
@@ -143,7 +149,7 @@ def _standing(folder: Path, number: int) -> tuple[Path | None, Row]:
     return weights, facts
 
 
-def of_rloo(seed: int, arm: str) -> Iterator[Row]:
+def of_rloo(runs: Path, arm: str, seed: int) -> Iterator[Row]:
     """Trajectory-level RLOO on as many dialogues, played with the simulator."""
     with tempfile.TemporaryDirectory() as place:
         config = settings(seed, "rloo", Path(place) / "run")
@@ -157,7 +163,7 @@ def of_rloo(seed: int, arm: str) -> Iterator[Row]:
         yield {"round": config.rounds, **measured(assembly, learners.sampler, seed)}
 
 
-def of_cloning(seed: int, arm: str) -> Iterator[Row]:
+def of_cloning(runs: Path, arm: str, seed: int) -> Iterator[Row]:
     """Three rounds of imitating the conversations of the newest policy that ended in a purchase."""
     config = settings(seed, "cloning", Path("unused"))
     assembly = assemble(as_run(config), Silent())
@@ -179,40 +185,30 @@ def of_cloning(seed: int, arm: str) -> Iterator[Row]:
         }
 
 
-def of_best_of_n(seed: int, arm: str) -> Iterator[Row]:
-    """pi0 with the best of 8 replies under round 0's Q_A."""
-    with tempfile.TemporaryDirectory() as place:
-        config = settings(seed, "iterate", Path(place) / "run")
-        config = config.model_copy(
-            update={"rounds": 1, "improve": config.improve.model_copy(update={"max_steps": 0})}
-        )
-        run_iteration(config)
-        assembly = assemble(as_run(config), Silent())
-        fit = load_cross_fit(
-            assembly.backend,
-            assembly.stage.chat,
-            config.q,
-            Path(config.output_dir) / "round_000/fit",
-        )
-        pi0 = policy_of(assembly.backend, config, "pi0", None).publish()
-        for n in (2, 8):
-            sampler = BestOfNSampler(pi0, fit.a, n)
-            yield {"round": 1, "n": n, **measured(assembly, sampler, seed)}
+def of_best_of_n(runs: Path, arm: str, seed: int) -> Iterator[Row]:
+    """pi0 with the best of 2 and of 8 replies under round 0's Q_A."""
+    config = settings(seed, arm, Path("unused"))
+    assembly = assemble(as_run(config), Silent())
+    fitted = folder_of(runs, "iterate", seed) / "round_000" / "fit"
+    fit = load_cross_fit(assembly.backend, assembly.stage.chat, config.q, fitted)
+    pi0 = policy_of(assembly.backend, config, "pi0", None).publish()
+    for n in (2, 8):
+        yield {"round": 1, "n": n, **measured(assembly, BestOfNSampler(pi0, fit.a, n), seed)}
 
 
-def one_run(arm: str, seed: int) -> list[Row]:
+def one_run(runs: Path, arm: str, seed: int) -> list[Row]:
     """All policies of one arm and seed."""
     torch.set_num_threads(1)
     found = {"rloo": of_rloo, "cloning": of_cloning, "best-of-n": of_best_of_n}
     kind = next((name for name in found if arm.startswith(name)), "")
-    rows = found[kind](seed, arm) if kind else of_iteration(seed, arm)
+    rows = found.get(kind, of_iteration)(runs, arm, seed)
     return [{"arm": arm, "seed": seed, **row} for row in rows]
 
 
-def run(out: Path, arms: list[str], seeds: list[int], workers: int) -> None:
+def run(out: Path, runs: Path, arms: list[str], seeds: list[int], workers: int) -> None:
     """Appends the rows of every arm and seed that is not there."""
     there = {(row["arm"], row["seed"]) for row in _rows(out)}
-    wanted = [(arm, seed) for seed in seeds for arm in arms if (arm, seed) not in there]
+    wanted = [(runs, a, seed) for a in arms for seed in seeds if (a, seed) not in there]
     with ProcessPoolExecutor(workers) as pool:
         for rows in pool.map(one_run, *zip(*wanted, strict=True)) if wanted else ():
             with out.open("a", encoding="utf-8") as file:
@@ -225,25 +221,25 @@ def _rows(out: Path) -> list[Row]:
 
 
 def table(out: Path) -> None:
-    """Purchase rate of each arm by round: mean over seeds with a 95 % t interval, and violations."""
+    """Each arm by round: mean over seeds with a 95 % t interval, and violations."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in _rows(out):
         if "purchase" in row:
             label = f"{row['round']}" + (f" (n = {row['n']})" if "n" in row else "")
             cells.setdefault((str(row["arm"]), label), []).append(row)
-    start = {row["seed"]: row["purchase"] for row in cells.get(("iterate", "0"), [])}
+    start = {row["seed"]: _float(row, "purchase") for row in cells[("iterate", "0")]}
     print("| arm | round | seeds | purchase | gain over pi0 | false claims | pestering |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (arm, label), rows in cells.items():
-        gains = [
-            _float(r, "purchase") - float(str(start[r["seed"]])) for r in rows if r["seed"] in start
+        gains = [_float(r, "purchase") - start[r["seed"]] for r in rows if r["seed"] in start]
+        rates = interval([_float(row, "purchase") for row in rows])
+        broken = [
+            f"{np.mean([_float(row, f'violation/{name}') for row in rows]):.3f}"
+            for name in ("false_claim", "pestering")
         ]
-        said = [
-            arm, label, str(len(rows)), interval([_float(r, "purchase") for r in rows]),
-            interval(gains),
-            *(f"{np.mean([_float(r, f'violation/{n}') for r in rows]):.3f}" for n in ("false_claim", "pestering")),
-        ]  # fmt: skip
-        print("| " + " | ".join(said) + " |")
+        print(
+            "| " + " | ".join([arm, label, str(len(rows)), rates, interval(gains), *broken]) + " |"
+        )
 
 
 def _float(row: Row, name: str) -> float:
@@ -254,8 +250,6 @@ def interval(values: list[float]) -> str:
     """Mean with a 95 % t interval over seeds."""
     if len(values) < 2:
         return f"{np.mean(values):.3f}" if values else "-"
-    from scipy.stats import t
-
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return f"{np.mean(values):.3f} ({np.mean(values) - half:.3f} to {np.mean(values) + half:.3f})"
 
@@ -266,11 +260,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", default=["iterate", "rloo", "cloning", "best-of-n"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     if given.what == "run":
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        run(given.out, given.arms, given.seeds, given.workers)
+        run(given.out, given.runs, given.arms, given.seeds, given.workers)
     else:
         table(given.out)
 
