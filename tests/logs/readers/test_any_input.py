@@ -8,7 +8,7 @@ from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from turnwise.conversation import LoggedConversation
@@ -58,7 +58,7 @@ def check(file: Path, options: ReaderOptions) -> None:
 NAMES = [name for name in get_args(Format) if name != "trajectories"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rows, min_size=1, max_size=4), st.sampled_from(NAMES))
 @example([{"messages": [{"role": "assistant", "content": "a", "context": [{}]}]}], "openai")
 def test_any_json_is_read_or_refused(lines: list[dict[str, object]], name: Format) -> None:
@@ -69,7 +69,7 @@ def test_any_json_is_read_or_refused(lines: list[dict[str, object]], name: Forma
         check(file, ReaderOptions(format=name, timezone="UTC", sort_by_time=True))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.parquet"]))
 def test_any_bytes_are_read_or_refused(data: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, name: str) -> None:
             check(Path(folder) / name, ReaderOptions())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rows, min_size=1, max_size=3))
 def test_any_columns_of_parquet_are_read_or_refused(lines: list[dict[str, object]]) -> None:
     columns = sorted({key for line in lines for key in line})

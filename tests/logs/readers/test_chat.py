@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.logs.readers.reading import assistant, jsonl, read, read_one, refused, said, user
@@ -272,7 +272,7 @@ def as_sharegpt(conversation: Conversation) -> object:
 def test_what_is_written_in_a_format_reads_back_the_same(
     write: Callable[[Conversation], object],
 ) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(conversations(), min_size=1, max_size=3))
     def law(expected: list[Conversation]) -> None:
         with tempfile.TemporaryDirectory() as folder:
