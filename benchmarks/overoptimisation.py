@@ -8,7 +8,7 @@ Both on `sell` with round 0 of recipes/iterative_ppo.toml:
            would have stopped
 
     python benchmarks/overoptimisation.py gate --seeds 0 1 2 3 4
-    python benchmarks/overoptimisation.py stop --seeds 0 1 2 --out docs/results/overoptimisation.jsonl
+    python benchmarks/overoptimisation.py stop --out docs/results/overoptimisation.jsonl
 """
 
 import argparse
