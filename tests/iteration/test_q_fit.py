@@ -27,6 +27,7 @@ from turnwise.errors import (
     LogsError,
     OneOutcomeError,
     TemplateError,
+    TrainingError,
 )
 from turnwise.iteration.config import QConfig
 from turnwise.iteration.episodes import Episode, build_episodes
@@ -258,7 +259,7 @@ def test_targets_follow_from_whose_conversations_they_are() -> None:
         (unknown, False, "mc"),
     ):
         assert chosen_targets(episodes, config, has_sampler, ears) == expected
-    assert len(ears.heard) == 2 and "whoever wrote them" in ears.heard[0]
+    assert len(ears.heard) == 3 and all("whoever wrote them" in text for text in ears.heard)
     assert chosen_targets(mixed, q_config(targets="mc"), True, ears) == "mc"
     with pytest.raises(CapabilityError, match=r'q.targets = "fqe" needs replies of the policy'):
         chosen_targets(own, q_config(targets="fqe"), False, ears)
@@ -298,6 +299,12 @@ def test_other_losses_and_ranges_are_fitted(loss: str) -> None:
     q_BK = fit(wide, config).a.values([episode.trajectory for episode in wide]).q_BK
     is_yes = torch.tensor([e.trajectory.conversation[-1].content == "yes" for e in wide])
     assert q_BK[is_yes, 1].mean() > q_BK[~is_yes, 1].mean() + 2
+
+
+def test_a_fit_that_diverges_names_its_fold_and_conversations() -> None:
+    config = q_config(learning_rate=1e38, batch_size=4, num_epochs=2)
+    with pytest.raises(TrainingError, match=r"fold A, a batch of the conversations c\d+ to c\d+: "):
+        fit(toy(), config)
 
 
 def test_files_of_a_fit_hold_no_pickle(fitted: tuple[CrossFit, Path]) -> None:

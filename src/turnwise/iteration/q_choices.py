@@ -74,6 +74,12 @@ def chosen_targets(
     if newest is not None and versions <= {newest}:
         return "mc"
     if has_sampler:
+        if newest is None:
+            observer.warning(
+                "q.targets: whose the conversations are is not known, so returns would be those of "
+                "whoever wrote them: Q is fitted to what the policy itself would say next. Imitate "
+                "the logging policy first where the two differ much"
+            )
         return "fqe"
     observer.warning(
         "q.targets: some conversations are not the policy's own and nothing can be sampled, so Q "

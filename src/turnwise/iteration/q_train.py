@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnwise.errors import TrainingError
+from turnwise.errors import LogProbError, TrainingError
 from turnwise.iteration.config import QConfig
 from turnwise.iteration.episodes import Episode
 from turnwise.iteration.folds import early_stop_customers, poisson_weight
@@ -88,7 +88,7 @@ class Fitting:
 
         The weights with the smallest watched loss stay; two epochs in a row that do not lower it
         end the fit. With nobody to watch every epoch is run. sweep: names the draw of the orders.
-        Raises TrainingError naming the fold if the loss is not finite.
+        Raises TrainingError naming fold and conversations for a number that is not finite.
         """
         found: list[float] = []
         name = f"fit Q {'AB'[self.fold]}"
@@ -127,14 +127,15 @@ class Fitting:
         split = microbatches(
             network.cost(lesson), max_rows=_LIMITS.max_rows, max_tokens=_LIMITS.max_tokens
         )
-        loss = sum(network.backward(lesson.part(rows), lesson.num_steps) for rows in split)
-        if not math.isfinite(loss):
-            names = sorted(episode.conversation_id for episode in learn.episodes)
+        try:
+            loss = sum(network.backward(lesson.part(rows), lesson.num_steps) for rows in split)
+            network.learner.optim_step(learning_rate)
+        except (TrainingError, LogProbError) as error:
+            names = sorted({episode.conversation_id for episode in learn.episodes})
             raise TrainingError(
-                f"Q of fold {'AB'[self.fold]}: expected a finite loss, found {loss} on a batch "
-                f"with conversation {names[0]}; lower q.learning_rate"
-            )
-        network.learner.optim_step(learning_rate)
+                f"Q of fold {'AB'[self.fold]}, a batch of the conversations {names[0]} to "
+                f"{names[-1]}: {error}"
+            ) from error
         return loss
 
     def lesson(self, network: QNetwork, learn: Examples) -> Lesson:
