@@ -56,11 +56,12 @@ HELD_OUT = 1024  # scenarios of an evaluation
 VARIANTS: dict[str, list[str]] = {
     "iterate": [],
     "fixed-reference": ["improve.reference=initial", "gate.mode=warn"],
-    "fresh-mc": ["q.targets=mc", "q.pool=drop"],
-    "pooled-mc": ["q.targets=mc"],
+    "pooled-fqe": ["q.targets=auto", "q.pool=pooled", "q.fqe_sweeps=2"],
+    "pooled-mc": ["q.pool=pooled"],
     "grpo": ["improve.estimator=grpo"],
     "ppo": ["improve.estimator=ppo"],
 }
+CHEAPER = ["gate.judge=none"]  # a question after each of 9,000 replies; the recipe asks it
 RLOO = [
     "method.credit=trajectory", "method.scaling=none", "method.length_penalty=0.0",
     "train.num_problems=16", "train.num_generations=8", "train.learning_rate=3e-3",
@@ -81,7 +82,7 @@ Row = dict[str, object]
 
 def settings(seed: int, arm: str, folder: Path) -> IterateConfig:
     """The recipe with a seed and what the arm changes."""
-    config = load_settings(IterateConfig, RECIPE, [f"seed={seed}", "num_threads=1"])
+    config = load_settings(IterateConfig, RECIPE, [f"seed={seed}", "num_threads=1", *CHEAPER])
     config = with_overrides(config, VARIANTS.get(arm, []))
     return config.model_copy(update={"output_dir": str(folder)})
 
