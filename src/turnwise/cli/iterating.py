@@ -13,6 +13,7 @@ from turnwise.cli.settings import load_settings
 from turnwise.errors import RunFolderError
 from turnwise.iteration import Standing, Workshop, iterate, policy_of, resolved
 from turnwise.iteration.config import IterateConfig
+from turnwise.iteration.preflight import preflight
 from turnwise.iteration.world import LogsWorld, TaskWorld
 from turnwise.records import (
     RunFolder,
@@ -87,6 +88,8 @@ def opened(
 def workshop(config: IterateConfig, folder: Path, observer: Observer) -> Workshop:
     """Model, world and folder of an iteration."""
     assembly = assemble(as_run(config), observer)
+    for line in preflight(config, assembly.stage.chat):
+        observer.message(line)
     world = (
         LogsWorld(config.logs.rounds)
         if config.world == "logs"

@@ -60,8 +60,9 @@ def sample_replies(
 ) -> Replies:
     """n replies to each prompt at temperature 1, all decoded together.
 
+    key: names the draw; the noise of reply g to the s-th prompt is a function of (key, s, g).
     keeps_caches: the prompts of a conversation are answered one after the other, each reading only
-    what is new in it: for many prompts of many conversations. key: names the draw; the noise of reply g to the s-th prompt is a function of (key, s, g).
+    what is new in it: for many prompts of many conversations.
     """
     requests = [
         SampleRequest(
