@@ -1,7 +1,7 @@
 """The outer loop on a real task with a real tiny model: stages, kills, verdicts, refusals."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,9 @@ from turnwise.conversation import LoggedConversation
 from turnwise.errors import GateError, LogsError
 from turnwise.iteration import IterateConfig, Workshop, iterate
 from turnwise.iteration.world import LogsWorld, TaskWorld, World
-from turnwise.records import read_logged, write_logged
+from turnwise.logs import ImportOptions, import_logs, trained_on
+from turnwise.logs.deletion import Kind
+from turnwise.records import read_logged, write_logged, write_logged_jsonl
 from turnwise.rollouts import Limits, Stage
 from turnwise.tasks.registry import make
 from turnwise.tokens import ChatFormat, ChatTokenizer
@@ -101,6 +103,9 @@ class OddWorld:
 
     def compare(self, round: int, new: Any, old: Any) -> Any:
         return self._played.compare(round, new, old)
+
+    def note_training(self, rounds: Iterable[int], kind: Kind, version: str) -> None:
+        self._played.note_training(rounds, kind, version)
 
 
 class Killer(Silent):
@@ -252,6 +257,23 @@ def test_logs_alone_leave_a_candidate_and_ask_for_its_logs(tmp_path: Path) -> No
     ruled = json.loads((tmp_path / "run/round_000/confirm_0/confirm.json").read_text())
     assert ruled["verdict"] in ("null", "reject")
     assert ruled["new"]["conversations"] == ruled["old"]["conversations"] == 24
+
+
+def test_whoever_asks_to_be_forgotten_hears_which_weights_know_them(tmp_path: Path) -> None:
+    config = settings(world="logs")
+    file = tmp_path / "a.jsonl"
+    read = list(read_logged(Path(logs_of(config, tmp_path / "a.parquet", ("live",)))))
+    # An import drops conversations with equal words.
+    said = [
+        replace(one, steps=(replace(one.steps[0], content=f"{i} hello"), *one.steps[1:]))
+        for i, one in enumerate(read)
+    ]
+    write_logged_jsonl(file, said)
+    folder = import_logs([file], tmp_path / "imported", ImportOptions()).folder
+    standing = iterate(shop(tmp_path / "run", config, LogsWorld([[str(folder)]])))
+    (kept,) = trained_on(folder, conversation_id="a3")
+    assert [one.kind for one in kept.trained] == ["q", "q", "policy"]
+    assert kept.trained[2].version == standing.ends.split()[0]
 
 
 def test_a_round_refuses_the_logs_of_another_policy(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from turnwise.iteration.q_model import QModel
 from turnwise.iteration.rulings import check_censoring, described, judged
 from turnwise.iteration.stages import Facts, fingerprint, read_facts, stage, write_facts
 from turnwise.iteration.world import World, arm_of
+from turnwise.logs.deletion import Kind
 from turnwise.records import read_logged, write_logged
 from turnwise.tokens import ChatFormat, ChatTokenizer
 from turnwise.training.observer import Observer
@@ -214,7 +215,15 @@ class _Round:
             fitted.save(out)
 
         stage(folder, write)
+        for half in ("a", "b"):
+            self._note("q", f"q{self._number}{half}-{fingerprint(folder / half)}")
         return load_cross_fit(self._backend, self._chat, self._config.q, folder)
+
+    def _note(self, kind: Kind, version: str) -> None:
+        """Whose conversations are in these weights, for whoever asks to be forgotten."""
+        pooled = self._config.q.pool == "pooled"
+        learned_from = range(0 if pooled else self._number, self._number + 1)
+        self._shop.world.note_training(learned_from, kind, version)
 
     def _previous_fit(self) -> Path | None:
         if self._number == 0 or self._config.q.start == "fresh":
@@ -265,6 +274,7 @@ class _Round:
         for attempt in range(_MISSES):
             moved = self._improve(attempt, standing.budget, cross_fit, episodes)
             version = f"pi{self._number + 1}-{fingerprint(self._shop.folder / moved)}"
+            self._note("policy", version)
             verdict, why = self._confirm(attempt, version, moved)
             if verdict == "promote":
                 return Standing(self._number + 1, version, moved, 2 * standing.budget)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,8 @@ from turnwise.errors import LogsError
 from turnwise.evaluation import Arm
 from turnwise.evaluation.evaluate import HELD_OUT
 from turnwise.iteration.config import CollectConfig
+from turnwise.logs import note_training
+from turnwise.logs.deletion import INDEX_NAME, Kind
 from turnwise.records import read_logged
 from turnwise.rollouts import Plan, Stage, keyed_seed, play
 from turnwise.tasks import Scenario
@@ -52,6 +54,9 @@ class World(Protocol):
 
         None where the world cannot tell (yet).
         """
+
+    def note_training(self, rounds: Iterable[int], kind: Kind, version: str) -> None:
+        """These rounds' conversations are in that version's weights from now on."""
 
     @property
     def is_paired(self) -> bool:
@@ -89,6 +94,9 @@ class TaskWorld:
             seed = HELD_OUT + _CONFIRMED * (round + 1) + number
             plans.append(Plan(seed, f"confirm-{number}", noise))
         return self._arm(new[1], plans), self._arm(old[1], plans)
+
+    def note_training(self, rounds: Iterable[int], kind: Kind, version: str) -> None:
+        """Nobody asks a task to be forgotten."""
 
     def _arm(self, sampler: Sampler, plans: Sequence[Plan]) -> Arm:
         played, _ = asyncio.run(play(self.stage, sampler, plans))
@@ -253,6 +261,13 @@ class LogsWorld:
         if not all(arms.values()):
             return None
         return arm_of(arms[new[0]]), arm_of(arms[old[0]])
+
+    def note_training(self, rounds: Iterable[int], kind: Kind, version: str) -> None:
+        """In the deletion index of each folder that an import wrote."""
+        for file in (Path(file) for number in rounds for file in self.rounds[number]):
+            folder, shards = (file, None) if file.is_dir() else (file.parent, [file.name])
+            if (folder / INDEX_NAME).is_file():
+                note_training(folder, kind, version, shards)
 
     def _read(self, round: int) -> Iterator[LoggedConversation]:
         for file in self.rounds[round]:
