@@ -58,6 +58,7 @@ VARIANTS: dict[str, list[str]] = {
     "fixed-reference": ["improve.reference=initial", "gate.mode=warn"],
     "pooled-fqe": ["q.targets=auto", "q.pool=pooled", "q.fqe_sweeps=2"],
     "pooled-mc": ["q.pool=pooled"],
+    "ungated": ["gate.mode=warn"],  # what the refused rounds would have done
     "grpo": ["improve.estimator=grpo"],
     "ppo": ["improve.estimator=ppo"],
 }
@@ -111,7 +112,9 @@ def of_iteration(runs: Path, arm: str, seed: int) -> Iterator[Row]:
     folder = folder_of(runs, arm, seed)
     config = settings(seed, arm, folder)
     if arm != "iterate" and not folder.exists():
-        shutil.copytree(folder_of(runs, "iterate", seed) / "round_000", folder / "round_000")
+        shared = "round_*" if arm == "ungated" else "round_000"  # the rest is the same until then
+        for done in folder_of(runs, "iterate", seed).glob(shared):
+            shutil.copytree(done, folder / done.name)
     refused = ""
     try:
         iterate(workshop(config, folder, Silent()))
