@@ -144,6 +144,15 @@ def test_several_folders_are_one_card(tmp_path: Path) -> None:
     assert (card.conversations, card.customers) == (2, 2)
 
 
+def test_a_folder_named_like_a_column_says_nothing_of_its_logs(tmp_path: Path) -> None:
+    folder = tmp_path / "tenant=acme"
+    folder.mkdir()
+    assert [g.name for g in card_of(folder, [talk("a", 1.0, tenant="north")]).tables["tenant"]] == [
+        "north"
+    ]
+    assert arm_columns(folder)[1] == ["a"]
+
+
 def test_what_is_no_canonical_parquet_is_refused(tmp_path: Path) -> None:
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(b"PAR1 and no more")

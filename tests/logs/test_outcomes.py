@@ -200,6 +200,23 @@ def test_no_message_holds_the_credentials_of_a_url(tmp_path: Path) -> None:
     assert raised.value.__cause__ is None and "refused" in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:s3/crt@127.0.0.1:1/crm?table=deals",
+        "postgresql://ann:s3#crt@127.0.0.1:1/crm?table=deals",
+        "postgresql://ann:s3?crt@127.0.0.1:1/crm?table=deals",
+        "postgresql+psycopg2://ann:s3crt@127.0.0.1:1/crm",
+        "mysql://ann:s3crt@127.0.0.1/crm",
+    ],
+)
+def test_a_password_that_was_not_escaped_is_in_no_message(tmp_path: Path, url: str) -> None:
+    file = write_lines(tmp_path / "chat.jsonl", [chat(0)])
+    with pytest.raises(ConfigError, match="expected outcomes") as raised:
+        check([file], ImportOptions(outcomes=OutcomeTable(url)))
+    assert all(secret not in str(raised.value) for secret in ("s3", "crt", "ann:"))
+
+
 def test_a_url_without_a_table_says_how_to_name_one() -> None:
     table = OutcomeTable(SECRET_URL)
     with pytest.raises(ConfigError, match=r"crm, found none; add \?table=SCHEMA\.TABLE") as raised:

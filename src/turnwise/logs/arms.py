@@ -16,7 +16,7 @@ _ROWS = """
 SELECT outcome.value, coalesce(customer_key, conversation_id),
        list_concat(map_entries(violations),
                    flatten(list_transform(steps, s -> map_entries(s.violations))))
-FROM read_parquet(?)
+FROM read_parquet(?, hive_partitioning = false)
 """
 _READ = 2_000  # rows at a time
 

@@ -52,7 +52,7 @@ SELECT row_number() OVER () AS id,
            temperature: s.policy.temperature, top_p: s.policy.top_p, finish: s.policy.finish,
            propensity: s.explore.propensity, is_dated: s.ts IS NOT NULL,
            has_tokens: s.token_ids IS NOT NULL, characters: length(s.content)}) AS said
-FROM read_parquet(?)
+FROM read_parquet(?, hive_partitioning = false)
 """
 _DECISIONS = """
 CREATE TABLE decisions AS

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import duckdb
 import pyarrow as pa
@@ -42,10 +42,19 @@ class OutcomeRow:
 
 
 def place_of(table: OutcomeTable) -> str:
-    """The table as a message may name it: of a URL host, database and table only."""
+    """The table as a message may name it: of a URL host, database and table only.
+
+    Raises ConfigError for a URL whose parts cannot be told apart, or of another kind of database.
+    """
     if not _is_url(table.location):
         return table.location
     url, name = urlsplit(table.location), _table_name(table)
+    if not _is_clear(url):
+        raise ConfigError(
+            "expected outcomes at postgresql://USER:PASSWORD@HOST/DATABASE?table=SCHEMA.TABLE, "
+            "found a URL that cannot be told apart so; write /, #, ?, @ and : of a password as "
+            "%2F, %23, %3F, %40 and %3A"
+        )
     host = url.netloc.rpartition("@")[2]
     return f"postgresql://{host}{url.path}" + (f" table {name}" if name else "")
 
@@ -140,7 +149,23 @@ def _file_rows(file: Path, options: ReaderOptions) -> Iterator[Row | Refusal]:
 
 
 def _is_url(location: str) -> bool:
-    return location.partition("://")[0] in _SCHEMES
+    """Whether it is a URL of PostgreSQL. Raises ConfigError for one of anything else."""
+    scheme, mark, _ = location.partition("://")
+    if mark and scheme not in _SCHEMES:
+        raise ConfigError(
+            f"expected outcomes in a file or at postgresql://…, found a URL that begins with "
+            f"{scheme}://; write postgresql:// for PostgreSQL, or export the table to CSV"
+        )
+    return bool(mark)
+
+
+def _is_clear(url: SplitResult) -> bool:
+    """Whether no part of a password can stand where host, port and database are looked for."""
+    try:
+        _ = url.port
+    except ValueError:
+        return False
+    return not url.fragment and "@" not in url.path
 
 
 def _table_name(table: OutcomeTable) -> str | None:
