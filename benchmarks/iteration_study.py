@@ -55,8 +55,8 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "iterative_ppo.toml"
 HELD_OUT = 1024  # scenarios of an evaluation
 VARIANTS: dict[str, list[str]] = {
     "iterate": [],
-    "fixed-reference": ["improve.reference=initial", "gate.mode=warn"],
-    "pooled-fqe": ["q.targets=auto", "q.pool=pooled", "q.fqe_sweeps=2"],
+    "fixed-reference": ["improve.reference=initial", "gate.mode=warn", "rounds=2"],
+    "pooled-fqe": ["q.targets=auto", "q.pool=pooled", "q.fqe_sweeps=2", "rounds=2"],
     "pooled-mc": ["q.pool=pooled"],
     "ungated": ["gate.mode=warn"],  # what the refused rounds would have done
     "grpo": ["improve.estimator=grpo"],
