@@ -177,6 +177,15 @@ def test_two_misses_in_a_row_end_the_loop_with_half_the_budget_each_time(tmp_pat
     assert not (tmp_path / "round_001").exists()
 
 
+def test_half_of_a_capped_budget_is_half_of_what_was_spent(tmp_path: Path) -> None:
+    iterate(shop(tmp_path, settings(improve={"kl_budget": 1.0, "kl_cap": 0.1})))
+    budgets = [
+        json.loads((tmp_path / f"round_000/improve_{i}/improvement.json").read_text())["budget"]
+        for i in (0, 1)
+    ]
+    assert budgets == pytest.approx([0.1, 0.05])
+
+
 class Sure(OddWorld):
     """Any new policy wins."""
 
@@ -203,6 +212,14 @@ def test_a_promoted_policy_starts_the_next_round_with_twice_the_budget(tmp_path:
             for s in c.decisions if s.policy}  # fmt: skip
     assert said == {versions[1]}
     assert (tmp_path / standing.policy / "adapter_model.safetensors").is_file()
+
+
+def test_a_promoted_policy_far_from_the_first_one_ends_the_loop(tmp_path: Path) -> None:
+    config = settings(rounds=2, improve={"learning_rate": 1e-3, "max_total_kl": 1e-9})
+    standing = iterate(shop(tmp_path, config, Sure(config)))
+    assert standing.round == 1 and standing.policy
+    assert "from π_0, more than improve.max_total_kl = 1e-09" in standing.ends
+    assert not (tmp_path / "round_001").exists()
 
 
 def test_a_refused_gate_stops_before_any_optimiser_step(tmp_path: Path) -> None:

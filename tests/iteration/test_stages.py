@@ -9,8 +9,10 @@ from turnwise.iteration.stages import fingerprint, read_facts, stage, write_fact
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
-    ran = [stage(tmp_path / "fit", lambda out: write_facts(out / "a.json", {"x": i})) for i in (1, 2)]
-    assert ran == [True, False]
+    def write(x: int) -> bool:
+        return stage(tmp_path / "fit", lambda out: write_facts(out / "a.json", {"x": x}))
+
+    assert [write(1), write(2)] == [True, False]
     assert read_facts(tmp_path / "fit" / "a.json") == {"x": 1}
 
 

@@ -7,6 +7,7 @@ Source: Jiang et al., arXiv:2511.21638, the improvement step; KL control, checks
 heuristics of this library (`turnwise.qvalues`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ class Improvement:
     gain_b: float  # by Q_B, which was only watched
     kl: float  # of the kept policy from π_k
     budget: float
+    budget_share: float  # what it is of the configured budget: less than was asked at the cap
     scale: float  # std of Q_A − V_A over π_k's replies, frozen
     beta: float  # for the scaled reward, in the kept policy's last update
     truncated: float  # share of the kept policy's replies without an end token
@@ -114,23 +116,25 @@ def improve(
     replace_folder_atomically(folder / "policy", policy.save)
     sampler = policy.publish()
     if config.kl_budget == 0 or budget_share == 0:
-        return _unmoved("the KL budget is 0: the policy stays what it is")
+        return _unmoved("the KL budget is 0: the policy stays what it is", budget_share)
     check(given)
     start = measured(given, sampler)
     asked = None if config.kl_budget == "auto" else config.kl_budget
-    budget = kl_budget(
-        asked, mean_tokens=start.replies.mean_tokens, share=budget_share, cap=config.kl_cap
+    wanted, budget = (
+        kl_budget(asked, mean_tokens=start.replies.mean_tokens, share=budget_share, cap=cap)
+        for cap in (math.inf, config.kl_cap)
     )
     scale, reward_std = frozen_scale(given, start)
     given = replace(given, rule=replace(rule, scale=scale))
     climb = _Climb(given, start, sampler, budget, reward_std, logged_spread)
-    return climb.run()
+    return replace(climb.run(), budget_share=budget_share * budget / wanted)
 
 
-def _unmoved(reason: str) -> Improvement:
+def _unmoved(reason: str, budget_share: float) -> Improvement:
     return Improvement(
         reason=reason, num_updates=0, best_update=0, gain_a=0.0, gain_b=0.0, kl=0.0, budget=0.0,
-        scale=0.0, beta=0.0, truncated=0.0, shortfall=0.0, certificate=None, notes=(),
+        budget_share=budget_share, scale=0.0, beta=0.0, truncated=0.0, shortfall=0.0,
+        certificate=None, notes=(),
     )  # fmt: skip
 
 
@@ -271,6 +275,7 @@ class _Climb:
             gain_b=best.gain_b,
             kl=best.kl,
             budget=self._rules.budget,
+            budget_share=1.0,
             scale=given.rule.scale,
             beta=self._kept_beta,
             truncated=best.truncated,

@@ -13,7 +13,7 @@ from turnwise.backends.protocol import Learner, Sampler, Scorer
 from turnwise.errors import ConfigError, FlatRewardError
 from turnwise.iteration.config import ImproveConfig
 from turnwise.iteration.episodes import Prompt
-from turnwise.iteration.improve_step import RewardRule, flat_share
+from turnwise.iteration.improve_step import RewardRule, compared, flat_share
 from turnwise.iteration.preview import fixed_prompts
 from turnwise.iteration.q_model import QModel, QValues
 from turnwise.iteration.replies import Replies, sample_replies, values_of
@@ -119,3 +119,29 @@ def frozen_scale(given: Setting, start: Start) -> tuple[float, float]:
             "reply, or the policy always says the same. Nothing was trained"
         )
     return (std, 1.0) if given.config.scale_rewards == "round" else (1.0, std)
+
+
+def kl_from(
+    policy: Learner,
+    reference: Scorer,
+    prompts: Sequence[Prompt],
+    number: int,
+    *,
+    stop_id: int,
+    max_tokens: int,
+    seed: int,
+    round: int,
+) -> float:
+    """KL(policy ‖ reference) of whole replies to so many fixed prompts, nats.
+
+    Exact at each token of replies that the policy samples.
+    """
+    replies = sample_replies(
+        policy.publish(),
+        fixed_prompts(prompts, number, seed, round),
+        1,
+        stop_id=stop_id,
+        max_tokens=max_tokens,
+        key=(seed, round, "distance"),
+    )
+    return float(compared(policy, reference, replies).kl_BT.sum(dim=1).mean())

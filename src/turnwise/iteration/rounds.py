@@ -27,6 +27,7 @@ from turnwise.iteration.episodes import (
     prompts_of,
 )
 from turnwise.iteration.improve import improve
+from turnwise.iteration.improve_start import kl_from
 from turnwise.iteration.preview import preview
 from turnwise.iteration.q_check import check_q
 from turnwise.iteration.q_fit import CrossFit, fit_q, load_cross_fit
@@ -277,12 +278,40 @@ class _Round:
             self._note("policy", version)
             verdict, why = self._confirm(attempt, version, moved)
             if verdict == "promote":
-                return Standing(self._number + 1, version, moved, 2 * standing.budget)
+                ends = self._too_far(version, moved, episodes)
+                return Standing(self._number + 1, version, moved, 2 * self._spent(attempt), ends)
             if verdict == "continue":
                 return replace(standing, ends=why, candidate=moved)
-            standing = replace(standing, budget=standing.budget / 2)
+            standing = replace(standing, budget=self._spent(attempt) / 2)
         ends = f"{_MISSES} improvements in a row were not confirmed"
         return replace(standing, round=self._number + 1, ends=ends)
+
+    def _spent(self, attempt: int) -> float:
+        """The share of the KL budget that an attempt had; the cap may have cut it."""
+        found = read_facts(self._folder / f"improve_{attempt}" / "improvement.json")
+        return float(cast(float, found["budget_share"]))
+
+    def _too_far(self, version: str, weights: str, episodes: Sequence[Episode]) -> str:
+        """Why no round follows a promoted policy: it is too far from π_0. Empty where one may."""
+        config = self._config.improve
+        if config.max_total_kl == 0:
+            return ""
+        kl = kl_from(
+            self._policy("promoted", weights),
+            self._backend.reference(),
+            self._prompts(episodes),
+            config.check_prompts,
+            stop_id=self._chat.stop_id,
+            max_tokens=self._config.rollout.max_turn_tokens,
+            seed=self._config.seed,
+            round=self._number,
+        )
+        if kl <= config.max_total_kl:
+            return ""
+        return (
+            f"{version} is {kl:.3g} nats per reply from π_0, more than improve.max_total_kl = "
+            f"{config.max_total_kl:g}"
+        )
 
     def _improve(
         self, attempt: int, share: float, cross_fit: CrossFit, episodes: Sequence[Episode]
