@@ -1,4 +1,4 @@
-"""What `turnwise logs describe` and `generate` do, and what they print when they are done."""
+"""What `turnwise logs describe` does, and what it prints when it is done."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,9 +14,7 @@ from turnwise.cli.results import as_json_line
 from turnwise.errors import ConfigError
 from turnwise.evaluation import SamplePlan
 from turnwise.logs.card import DataCard, data_card
-from turnwise.records import write_logged, write_logged_jsonl, write_text_atomically
-from turnwise.tasks.sell import make_sell
-from turnwise.tasks.sell_logs import LogPolicy, generate_logs, write_raw_logs
+from turnwise.records import write_text_atomically
 
 _LIFT = 0.05  # that is planned for if nobody says which
 
@@ -98,31 +96,3 @@ def _names(card: DataCard, table: str) -> str:
     return ", ".join(
         f"{row.name or 'unknown'} ({row.conversations:,})" for row in card.tables[table]
     )
-
-
-def generate(
-    task: str,
-    preset: str,
-    policy: LogPolicy,
-    *,
-    conversations: int,
-    seed: int,
-    out: Path,
-    is_raw: bool,
-) -> list[Path]:
-    """Writes logs of a task's sellers and returns the files.
-
-    Raises ConfigError for a task without a log generator, or a file name that says no format.
-    """
-    if task != "sell":
-        raise ConfigError(f"expected the task sell, found {task}; no other has sellers to log")
-    logs = generate_logs(make_sell(preset, {}), policy, conversations, seed)
-    if is_raw:
-        table = out.with_suffix(".outcomes.csv")
-        write_raw_logs(logs, out, table)
-        return [out, table]
-    writers = {".parquet": write_logged, ".jsonl": write_logged_jsonl}
-    if out.suffix not in writers:
-        raise ConfigError(f"expected --out to end in .parquet or .jsonl, found {out.name}")
-    writers[out.suffix](out, logs)
-    return [out]

@@ -138,6 +138,10 @@ def generate(
         Literal["novice", "average", "pushy", "expert", "mixed"],
         typer.Option(help="Who leads them; mixed: one of four each."),
     ] = "average",
+    model: Annotated[
+        str | None, typer.Option(help="Leads them instead: a run, a model's folder, a hub id.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="What the logs call the model.")] = None,
     preset: Annotated[str, typer.Option(help="Of the task.")] = "medium",
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     raw: Annotated[
@@ -146,13 +150,23 @@ def generate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write logs that nobody had, of sellers of different quality, to try things on."""
+    """Write logs of a task: of sellers of different quality, or of a model that was served."""
     with errors_shown(debug=debug, when_stopped="nothing was written"):
-        from turnwise.cli import describing_logs
+        if (model is None) != (version is None):
+            raise ConfigError("expected --model and --version together, found one; give both")
+
+        from turnwise.cli import generating_logs
+        from turnwise.cli.progress import working
         from turnwise.cli.results import as_json_line
 
-        written = describing_logs.generate(
-            task, preset, policy, conversations=conversations, seed=seed, out=out, is_raw=raw
+        logs = (
+            generating_logs.of_sellers(task, preset, policy, conversations=conversations, seed=seed)
+            if model is None or version is None
+            else generating_logs.of_model(
+                task, preset, model, version, conversations=conversations, seed=seed
+            )
         )
+        with working("writing logs"):
+            written = generating_logs.write(logs, out, is_raw=raw)
         names = [str(path) for path in written]
         typer.echo(as_json_line({"event": "result", "files": names}) if json else "\n".join(names))

@@ -84,7 +84,7 @@ def build_episodes(
     builder = RowBuilder(chat, config.rollout.max_conversation_tokens, rewritten_by(chat), facts)
     episodes = []
     for conversation in conversations:
-        _check_usable(conversation)
+        check_usable(conversation)
         past = _past(conversation, config, version)
         rows = builder.rows(conversation)
         episodes += [_episode(conversation, row, past, config.project_salt, round) for row in rows]
@@ -165,7 +165,7 @@ def _past(conversation: LoggedConversation, config: IterateConfig, version: str 
     plain_1K = torch.tensor([plain], dtype=torch.float64)
     reward_1K = rewards_with_outcome(plain_1K, outcome_1, is_step_1K)
     return_1K = reward_to_go(reward_1K, is_step_1K, discount=config.turn_discount)
-    own_1K = torch.tensor([[_is_own(step, version) for step in steps]])
+    own_1K = torch.tensor([[is_own(step, version) for step in steps]])
     past = _Past(
         version,
         steps,
@@ -184,8 +184,11 @@ def _is_human(step: Step) -> bool:
     return step.author == "human" and step.proposed is None and step.disposition != "abstained"
 
 
-def _is_own(step: Step, version: str | None) -> bool:
-    """Whether the policy itself wrote it, as it speaks when nobody explores."""
+def is_own(step: Step, version: str | None) -> bool:
+    """Whether the policy itself wrote it, as it speaks when nobody explores.
+
+    version: of the policy; None: whoever wrote the logs.
+    """
     has_deviated = step.explore is not None and step.explore.deviated
     is_version = version is None or (step.policy is not None and step.policy.version == version)
     return is_version and not has_deviated and not _is_human(step)
@@ -195,7 +198,8 @@ def _trains_q(step: Step, version: str | None) -> bool:
     return not _is_human(step) and step.is_scored and (version is None or step.policy is not None)
 
 
-def _check_usable(conversation: LoggedConversation) -> None:
+def check_usable(conversation: LoggedConversation) -> None:
+    """Raises LogsError where consent forbids training, or no step is a decision."""
     if conversation.consent.training is False:
         raise LogsError(
             f"conversation {conversation.conversation_id}: consent_refused: expected consent to "
