@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turnwise import iteration
 from turnwise.cli.fields import settings
-from turnwise.cli.settings import load_config, parsed_override
+from turnwise.cli.settings import load_config, load_settings, parsed_override
 from turnwise.errors import ConfigError
+from turnwise.iteration import IterateConfig
 from turnwise.tasks import make
 from turnwise.training.config import RunConfig
 from turnwise.training.presets import resolved
@@ -184,5 +186,9 @@ RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_understood(path: Path) -> None:
-    config = resolved(load_config(path))
+    config: RunConfig | IterateConfig
+    if "turnwise iterate" in path.read_text(encoding="utf-8"):
+        config = iteration.resolved(load_settings(IterateConfig, path))
+    else:
+        config = resolved(load_config(path))
     make(config.task.name, config.task.preset, config.task.knobs)

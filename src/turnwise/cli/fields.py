@@ -49,9 +49,11 @@ def settings(model: type[Section] = RunConfig) -> Mapping[str, Setting]:
             found[name] = _setting(name, field)
             continue
         section = schema["$defs"][field["$ref"].rpartition("/")[2]]
+        given = field.get("default", {})  # a model may set a section's defaults in its own way
         for inner, inner_field in section["properties"].items():
             key = f"{name}.{inner}"
-            found[key] = _setting(key, inner_field)
+            default = given.get(inner, inner_field.get("default"))
+            found[key] = _setting(key, {**inner_field, "default": default})
     return found
 
 
@@ -86,6 +88,8 @@ def _setting(key: str, field: Schema) -> Setting:
 
 
 def _allowed(form: Schema) -> str:
+    if "const" in form:
+        return f'"{form["const"]}"'
     if "enum" in form:
         return "one of " + ", ".join(f'"{choice}"' for choice in form["enum"])
     words = {
