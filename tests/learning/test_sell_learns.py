@@ -18,23 +18,23 @@ SETTINGS: dict[str, dict[str, object]] = {
     "task": {"name": "sell"},
     "method": {"credit": "trajectory", "estimator": "rloo"},
     "train": {
-        "max_steps": 30,
+        "max_steps": 12,
         "num_mini_batches": 2,
         "learning_rate": 3e-3,
-        "lr_scheduler_type": "linear",
     },
+    "eval": {"every": 0},
 }
 
 
-def test_thirty_steps_of_rloo_double_the_purchases_without_more_violations(tmp_path: Path) -> None:
+def test_twelve_steps_of_rloo_raise_purchases_without_more_violations(tmp_path: Path) -> None:
     path = tmp_path / "sell.toml"
     path.write_text(to_toml({"num_threads": 1, "output_dir": str(tmp_path / "run"), **SETTINGS}))
     summary = jobs.train(load_config(path, [])).summary
     start, end, paired = (summary[name] for name in ("start", "end", "comparison"))
     assert isinstance(start, dict) and isinstance(end, dict) and isinstance(paired, dict)
-    # 128 scenarios: .16 to .27 was found at the start, .76 at the end, with an error of .04.
-    assert 0.12 < start["score"] < 0.38
-    assert end["score"] > 2 * start["score"]
+    # 128 scenarios, an error of .04; over 2,000 the start was .28.
+    assert 0.12 < start["score/mean"] < 0.42
+    assert end["score/mean"] > 1.5 * start["score/mean"]
     assert paired["score"]["low"] > 0.15
     for name in ("violation/false_claim", "violation/pestering"):
         assert paired[name]["high"] < 0.2
