@@ -15,7 +15,7 @@ from turnwise.backends import AdapterSpec
 from turnwise.backends.local import LocalBackend
 from turnwise.backends.protocol import Sampler
 from turnwise.backends.tiny import tiny_model, tiny_tokenizer
-from turnwise.conversation import LoggedConversation
+from turnwise.conversation import Consent, LoggedConversation
 from turnwise.errors import GateError, LogsError
 from turnwise.iteration import IterateConfig, Workshop, iterate
 from turnwise.iteration.world import LogsWorld, TaskWorld, World
@@ -303,6 +303,20 @@ def test_a_round_refuses_the_logs_of_another_policy(tmp_path: Path) -> None:
         list(LogsWorld([[file]]).collect(1, sampler, "pi1-x"))
 
 
+def test_logs_that_may_not_be_learnt_from_are_refused_before_they_are_copied(
+    tmp_path: Path,
+) -> None:
+    config = settings(world="logs")
+    (first, *others) = read_logged(Path(logs_of(config, tmp_path / "a.parquet", ("live",))))
+    file, twice = tmp_path / "b.parquet", str(tmp_path / "a.parquet")
+    write_logged(file, [*others, replace(first, consent=Consent(training=False))])
+    with pytest.raises(LogsError, match="consent_refused"):
+        iterate(shop(tmp_path / "run", config, LogsWorld([[str(file)]])))
+    assert not (tmp_path / "run/round_000/collect").exists()
+    with pytest.raises(LogsError, match="expected one conversation per id.*'a0' twice"):
+        iterate(shop(tmp_path / "run", config, LogsWorld([[twice, twice]])))
+
+
 def test_a_played_round_is_the_same_whatever_is_explored_elsewhere(tmp_path: Path) -> None:
     config = settings(collect={"explore": "temperature", "explore_temperature": 3.0})
     sampler = backend().create("policy", AdapterSpec()).publish()
@@ -313,6 +327,12 @@ def test_a_played_round_is_the_same_whatever_is_explored_elsewhere(tmp_path: Pat
         for c in found
     ]
     assert {len(turns) for turns in deviated} <= {0, 1}
+    assert {
+        (step.explore.deviated, step.explore.propensity)
+        for c in found
+        for step in c.decisions
+        if step.explore
+    } == {(True, 1 / 3), (False, 1 - 1 / 3)}  # of three turns at most
     assert sum(map(len, deviated)) > len(found) / 4
     for one, other, turns in zip(found, plain, deviated, strict=True):
         assert all(

@@ -25,6 +25,7 @@ from turnwise.errors import LogsError
 from turnwise.evaluation import Arm
 from turnwise.evaluation.evaluate import HELD_OUT
 from turnwise.iteration.config import CollectConfig
+from turnwise.iteration.episodes import check_usable
 from turnwise.logs import note_training
 from turnwise.logs.deletion import INDEX_NAME, Kind
 from turnwise.records import read_logged
@@ -44,7 +45,8 @@ class World(Protocol):
     def collect(self, round: int, sampler: Sampler, version: str) -> Iterator[LoggedConversation]:
         """The round's conversations, of the policy `version`.
 
-        Raises LogsError where they do not exist yet, naming the version whose logs are needed.
+        Raises LogsError where they do not exist yet, naming the version whose logs are needed, or
+        where one of them may not be used.
         """
 
     def compare(
@@ -83,7 +85,9 @@ class TaskWorld:
         played, _ = asyncio.run(play(self.stage, explorer, plans, policy_version=round))
         for number, (plan, trajectory) in enumerate(zip(plans, played, strict=True)):
             deviated = explorer.turn_of(plan.seed)
-            yield as_logged(trajectory, f"r{round}-{number:06d}", version, deviated, self.config)
+            name = f"r{round}-{number:06d}"
+            explored = None if deviated is None else (deviated, explorer.max_turns)
+            yield as_logged(trajectory, name, version, explored, self.config)
 
     def compare(
         self, round: int, new: tuple[str, Sampler], old: tuple[str, Sampler]
@@ -158,13 +162,13 @@ def as_logged(
     trajectory: Trajectory,
     conversation_id: str,
     version: str,
-    deviated: int | None,
+    explored: tuple[int, int] | None,
     config: CollectConfig,
 ) -> LoggedConversation:
     """A played dialogue in the canonical form.
 
-    deviated: the turn that was sampled at `explore_temperature`. A dialogue without an outcome is
-    censored.
+    explored: the turn that was sampled at `explore_temperature`, and of how many it was drawn. A
+    dialogue without an outcome is censored.
     """
     at = _EPOCH
     steps, turn_at = [], dict(zip(trajectory.message_of_turn, range(10**6), strict=False))
@@ -172,7 +176,9 @@ def as_logged(
         step = Step(message.role, message.content, at + timedelta(seconds=number))
         if number in turn_at:
             k = turn_at[number]
-            step = _decision(step, message, trajectory, k, version, deviated == k, config)
+            step = _decision(
+                step, message, trajectory, k, version, _exploration(k, explored), config
+            )
         steps.append(step)
     score = trajectory.outcome.score
     return LoggedConversation(
@@ -193,11 +199,11 @@ def _decision(
     trajectory: Trajectory,
     k: int,
     version: str,
-    has_deviated: bool,
+    explore: Exploration | None,
     config: CollectConfig,
 ) -> Step:
     turn: Turn = trajectory.turns[k]
-    temperature = config.explore_temperature if has_deviated else 1.0
+    temperature = config.explore_temperature if explore and explore.deviated else 1.0
     violations = {
         name.removeprefix(_VIOLATION): value
         for name, value in turn.rewards.items()
@@ -212,12 +218,22 @@ def _decision(
         reward=sum(rewards),
         violations=violations,
         policy=PolicyFacts(version, temperature=temperature, top_p=1.0, finish=turn.stop_reason),
-        explore=Exploration(has_deviated, "temperature" if has_deviated else None)
-        if config.explore != "none"
-        else None,
+        explore=explore,
         logp_sum=sum(turn.logp_behaviour),
         token_ids=trajectory.token_ids[turn.start : turn.stop],
         token_logp=turn.logp_behaviour,
+    )
+
+
+def _exploration(k: int, explored: tuple[int, int] | None) -> Exploration | None:
+    """Whether turn k deviated, and how likely it was to do what it did."""
+    if explored is None:
+        return None
+    deviated, chance = explored[0], 1 / explored[1]
+    return (
+        Exploration(True, "temperature", chance)
+        if k == deviated
+        else (Exploration(False, None, 1 - chance))
     )
 
 
@@ -235,8 +251,16 @@ class LogsWorld:
                 f"{len(self.rounds)} entries; serve that policy, import its conversations, add "
                 "their files as the next entry and go on with --resume"
             )
-        found: Counter[str] = Counter()
+        found, ids = Counter[str](), set[str]()
         for conversation in self._read(round):
+            check_usable(conversation)  # before anything of it is copied
+            if conversation.conversation_id in ids:
+                raise LogsError(
+                    f"expected one conversation per id in the logs of round {round}, found "
+                    f"{conversation.conversation_id!r} twice; import its files together, which "
+                    "tells them apart"
+                )
+            ids.add(conversation.conversation_id)
             found.update(_versions(conversation))
             yield conversation
         if round > 0 and version not in found:
