@@ -129,6 +129,23 @@ def test_requests_without_session_leave_nothing_behind() -> None:
     assert on.evictions == 0
 
 
+def test_messages_that_end_while_others_wait_to_be_read_leave_their_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Prompts are read some at a time. One that ends with its first token frees its slot, and the
+    # last dialogue moves there, which was given a slot and is not read yet.
+    wanted = [SampleRequest((6 + i, 50, 51), i, 1, STOP_IDS) for i in range(6)]
+    expected = [alone(sampler(), one) for one in wanted]
+    monkeypatch.setattr("turnwise.backends.sampler.PREFILL_TOKENS", 6)
+    on = sampler()
+
+    async def together() -> list[Sample]:
+        return list(await asyncio.gather(*(on.sample(one) for one in wanted)))
+
+    found = asyncio.run(together())
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
 def test_a_session_may_be_released_while_it_writes() -> None:
     on = sampler(slots=1)
 

@@ -97,6 +97,8 @@ class SlotCache:
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot over another."""
+        if length == 0:  # the source was given a dialogue, and perhaps no room yet
+            return
         for layer in self._layers:
             for stored in layer.stored:
                 stored[target, :, :length] = stored[source, :, :length]
