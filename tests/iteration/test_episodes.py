@@ -272,6 +272,15 @@ def test_what_trains_q_was_written_by_a_model_of_known_version() -> None:
         assert episode.is_human == (False, step is by_hand)
 
 
+def test_a_changed_reply_whose_proposal_is_unknown_is_the_persons() -> None:
+    sent = said("sent", disposition="edited")
+    as_it_was = said("sent", author="human", disposition="verbatim")
+    for step, is_human in ((sent, True), (as_it_was, False)):
+        (episode,), _ = built(logged(heard("a"), said("x"), heard("b"), step))
+        assert episode.is_human == (False, is_human)
+        assert episode.trains_q == (True, not is_human)
+
+
 def test_logs_of_whoever_wrote_them_need_no_version() -> None:
     mixed = (said("x", policy=None), heard("b"), said("y", policy=PolicyFacts("v9")))
     (episode,), facts = built(logged(heard("a"), *mixed), version=None)

@@ -180,8 +180,10 @@ def _past(conversation: LoggedConversation, config: IterateConfig, version: str 
 
 
 def _is_human(step: Step) -> bool:
-    """Written by a person, and not in place of something that the model had proposed."""
-    return step.author == "human" and step.proposed is None and step.disposition != "abstained"
+    """Written by a person, and nothing is known that the model had proposed in its place."""
+    if step.proposed is not None or step.disposition in ("verbatim", "abstained"):
+        return False
+    return step.author == "human" or step.disposition in ("edited", "rejected")
 
 
 def is_own(step: Step, version: str | None) -> bool:
