@@ -240,6 +240,21 @@ def test_a_fold_without_returns_is_refused() -> None:
         fit(one_fold)
 
 
+def test_a_fold_in_which_only_watched_customers_have_returns_is_refused() -> None:
+    config = q_config(num_epochs=1)
+    watched = Fitting(config, 0, 0, 1.0, 0, Silent()).stop_customers(
+        [episode for episode in toy() if episode.fold == 0]
+    )
+    without = [
+        replace(episode, has_mc=(False,) * len(episode.has_mc))
+        if episode.fold == 0 and episode.customer not in watched
+        else episode
+        for episode in toy()
+    ]
+    with pytest.raises(LogsError, match=r"fold A: .* beside those of the \d+ customers that stop"):
+        fit(without, config)
+
+
 def test_a_customer_in_both_folds_is_refused() -> None:
     given = [replace(episode, fold=i % 2) for i, episode in enumerate(toy())]
     with pytest.raises(LogsError, match="customer_in_both_splits"):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from turnwise.errors import LogsError
 from turnwise.iteration.config import QConfig
 from turnwise.iteration.episodes import Episode
 from turnwise.iteration.fqe import NextReplies, fqe_targets, num_sweeps
@@ -38,8 +39,11 @@ class FoldFit:
         return self.fitting.config
 
     def run(self) -> None:
-        """Fits to returns, then, if the policy was asked, to targets under the policy."""
-        if self._returns.num_steps:
+        """Fits to returns, then, if the policy was asked, to targets under the policy.
+
+        Raises LogsError where nobody but watched customers has a target.
+        """
+        if self.following is None or self._returns.without(self._watching).num_steps:
             self.facts["mc_watched_loss"] = self._fit(self._returns, 0)
         if self.following is not None:
             self._evaluate(self.following)
@@ -68,6 +72,12 @@ class FoldFit:
 
     def _fit(self, targets: Examples, sweep: int) -> list[float]:
         learn, watch = targets.without(self._watching), targets.of(self._watching)
+        if learn.num_steps == 0:
+            raise LogsError(
+                f"fold {'AB'[self.fitting.fold]}: expected decision steps with a target beside "
+                f"those of the {len(self._watching)} customers that stop the fit, found none; "
+                "collect conversations of more customers"
+            )
         return self.fitting.fit(self.q.network, learn, watch, sweep)
 
     def _evaluate(self, following: NextReplies) -> None:
