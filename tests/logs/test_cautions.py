@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from turnwise.conversation import EndReason, LoggedConversation, Message, PolicyFacts, Step
+from turnwise.conversation import (
+    EndReason,
+    LoggedConversation,
+    LoggedOutcome,
+    Message,
+    PolicyFacts,
+    Step,
+)
 from turnwise.logs.cautions import Cautions
 from turnwise.logs.options import LEAK_WORDS
 
@@ -13,8 +20,10 @@ REPLY = Step("assistant", "yes")
 
 def held(num_turns: int = 1, *, is_open: bool = True, reply: Step = REPLY) -> LoggedConversation:
     """`num_turns` questions, each with the same answer."""
-    end = EndReason.CENSORED if is_open else EndReason.OUTCOME
-    return LoggedConversation("c", (Step("user", "well?"), reply) * num_turns, end)
+    end, outcome = EndReason.CENSORED, None
+    if not is_open:
+        end, outcome = EndReason.OUTCOME, LoggedOutcome("sale", 0.0)
+    return LoggedConversation("c", (Step("user", "well?"), reply) * num_turns, end, outcome)
 
 
 def found(*conversations: LoggedConversation) -> dict[str, float]:
@@ -53,6 +62,10 @@ def test_censoring_is_compared_with_length() -> None:
     assert warnings["censored_length_correlation"] == pytest.approx((3 / 4) ** 0.5)
     assert found(held(1), held(3))["censored_length_correlation"] == 0  # all open
     assert found()["censored_share"] == 0
+
+
+def test_whoever_left_without_an_outcome_is_censored() -> None:
+    assert found(replace(held(), end_reason=EndReason.USER_LEFT))["censored"] == 1
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,14 @@ def test_a_conversation_that_is_refused_leaves_no_orphan(tmp_path: Path) -> None
     assert [row["code"] for row in quarantine] == ["consent_refused", "no_decision_step"]
 
 
+def test_a_refused_conversation_with_a_mapped_id_leaves_no_orphan(tmp_path: Path) -> None:
+    table = csv(tmp_path, "conversation_id,outcome\nc0,1\n")
+    reader = ReaderOptions(columns={"conversation_id": "ticket"})
+    rows: list[Row] = [{"ticket": "c0", "messages": []}]
+    _, quarantine = joined(tmp_path, rows, table, reader)
+    assert [row["code"] for row in quarantine] == ["no_decision_step"]
+
+
 def test_words_are_mapped_and_what_is_no_outcome_costs_its_conversation(tmp_path: Path) -> None:
     table = csv(tmp_path, "conversation_id,outcome\nc0,won\nc1,perhaps\nc2,7\n")
     reader = ReaderOptions(outcome_map={"won": 1.0})

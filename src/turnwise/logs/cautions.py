@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
-from turnwise.conversation import EndReason, LoggedConversation, Step
+from turnwise.conversation import LoggedConversation, Step
 
 # A reply that ended by itself; a tool call is a whole reply.
 _ENDED = ("stop", "tool_calls", "function_call")
@@ -31,7 +31,7 @@ class Cautions:
     def see(self, conversation: LoggedConversation) -> None:
         """Count one conversation."""
         counts, decisions = self.counts, conversation.decisions
-        is_censored = conversation.end_reason is EndReason.CENSORED
+        is_censored = conversation.outcome is None  # however it ended
         self._length.add(len(decisions), is_censored)
         counts["conversations"] += 1
         counts["decisions"] += len(decisions)

@@ -134,10 +134,11 @@ def _one_by_one(rows: Iterable[Row | Refusal], read: Reader, source: Source) -> 
         if isinstance(row, Refusal):
             yield row
             continue
+        named = renamed(row, source.options)
         try:
-            yield read(renamed(row, source.options), source)
+            yield read(named, source)
         except RefusedError as error:
-            yield refusal(error, row, id_of(row))
+            yield refusal(error, row, id_of(named))
 
 
 def _keep(
@@ -148,10 +149,11 @@ def _keep(
         if isinstance(row, Refusal):
             yield row
             continue
+        named = renamed(row, options)
         try:
-            keep(renamed(row, options), stores[name])
+            keep(named, stores[name])
         except RefusedError as error:
-            yield refusal(error, row, id_of(row))
+            yield refusal(error, row, id_of(named))
 
 
 def _gathered(source: Source, store: Store) -> Iterator[Item]:
