@@ -200,7 +200,8 @@ def test_a_promoted_policy_starts_the_next_round_with_twice_the_budget(tmp_path:
     config = settings(rounds=2, improve={"learning_rate": 1e-3, "num_generations": 4})
     standing = iterate(shop(tmp_path, config, Sure(config)))
     assert (standing.round, standing.ends) == (2, "")
-    assert standing.budget == 2.0  # ½, doubled by two wins
+    after_first = json.loads((tmp_path / "round_000/round/round.json").read_text())
+    assert after_first["budget"] == 1.0  # ½, doubled by a win
     versions = [
         json.loads((tmp_path / f"round_00{i}/collect/policy.json").read_text())["version"]
         for i in (0, 1)
@@ -274,6 +275,14 @@ def test_logs_alone_leave_a_candidate_and_ask_for_its_logs(tmp_path: Path) -> No
     ruled = json.loads((tmp_path / "run/round_000/confirm_0/confirm.json").read_text())
     assert ruled["verdict"] in ("null", "reject")
     assert ruled["new"]["conversations"] == ruled["old"]["conversations"] == 24
+
+
+def test_a_policy_that_did_not_move_is_served_to_nobody(tmp_path: Path) -> None:
+    config = settings(world="logs", improve={"kl_budget": 0.0})
+    world = LogsWorld([[logs_of(config, tmp_path / "a.parquet", ("live",))]])
+    standing = iterate(shop(tmp_path / "run", config, world))
+    assert "2 improvements in a row were not confirmed" in standing.ends
+    assert standing.candidate == "" and standing.policy == ""
 
 
 def test_whoever_asks_to_be_forgotten_hears_which_weights_know_them(tmp_path: Path) -> None:

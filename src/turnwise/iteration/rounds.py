@@ -276,20 +276,19 @@ class _Round:
             moved = self._improve(attempt, standing.budget, cross_fit, episodes)
             version = f"pi{self._number + 1}-{fingerprint(self._shop.folder / moved)}"
             self._note("policy", version)
-            verdict, why = self._confirm(attempt, version, moved)
+            tried = read_facts(self._folder / f"improve_{attempt}" / "improvement.json")
+            share = float(cast(float, tried["budget_share"]))  # the cap may have cut it
+            # Nobody has to be asked whether π_k is better than π_k.
+            is_other = bool(tried["best_update"])
+            verdict, why = self._confirm(attempt, version, moved) if is_other else ("null", "")
             if verdict == "promote":
                 ends = self._too_far(version, moved, episodes)
-                return Standing(self._number + 1, version, moved, 2 * self._spent(attempt), ends)
+                return Standing(self._number + 1, version, moved, 2 * share, ends)
             if verdict == "continue":
                 return replace(standing, ends=why, candidate=moved)
-            standing = replace(standing, budget=self._spent(attempt) / 2)
+            standing = replace(standing, budget=share / 2)
         ends = f"{_MISSES} improvements in a row were not confirmed"
         return replace(standing, round=self._number + 1, ends=ends)
-
-    def _spent(self, attempt: int) -> float:
-        """The share of the KL budget that an attempt had; the cap may have cut it."""
-        found = read_facts(self._folder / f"improve_{attempt}" / "improvement.json")
-        return float(cast(float, found["budget_share"]))
 
     def _too_far(self, version: str, weights: str, episodes: Sequence[Episode]) -> str:
         """Why no round follows a promoted policy: it is too far from π_0. Empty where one may."""
