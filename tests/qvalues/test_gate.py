@@ -216,6 +216,13 @@ def test_replies_to_one_context_are_compared_in_pairs() -> None:
     assert np.isnan(ranking_agreement(np.zeros(2), np.zeros(2), list("ab"))[0])
 
 
+def test_a_context_of_many_replies_is_compared_in_bounded_memory() -> None:
+    target_N = np.arange(100_000) % 7 / 6  # all pairs at once would take 80 GB
+    share, pairs = ranking_agreement(target_N, target_N, ["a"] * len(target_N))
+    assert share == 1.0
+    assert 100_000 < pairs < 1000**2 / 2
+
+
 def test_losses_by_hand() -> None:
     # −.25 ln .8 − .75 ln .2; (.8 − .25)².
     value_N, target_N = np.array([0.8]), np.array([0.25])

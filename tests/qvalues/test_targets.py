@@ -8,11 +8,9 @@ from torch import tensor
 from torch.testing import assert_close
 
 from turnwise.advantages import reward_to_go
-from turnwise.errors import LogsError, ShapeError
+from turnwise.errors import ShapeError
 from turnwise.qvalues import (
-    censored_share,
     fqe_target,
-    has_fqe_target,
     has_monte_carlo_target,
     rewards_with_outcome,
 )
@@ -60,14 +58,3 @@ def test_one_step_of_fitted_q_evaluation_by_hand() -> None:
     assert_close(found, tensor([[0.55, 0.1]]))
     with pytest.raises(ShapeError):
         fqe_target(torch.zeros(1, 2), torch.zeros(2), torch.zeros(1, 2), discount=0.9)
-
-
-def test_a_censored_conversation_loses_only_its_last_transition() -> None:
-    found = has_fqe_target(STEPS, tensor([True, False, True]))
-    assert found.tolist() == [[True, True, False], [True, True, False], [False] * 3]
-
-
-def test_the_share_lost_to_censoring_counts_steps() -> None:
-    assert censored_share(STEPS, tensor([True, False, False])) == pytest.approx(3 / 5)
-    with pytest.raises(LogsError):
-        censored_share(STEPS[2:], tensor([False]))

@@ -34,9 +34,7 @@ from turnwise.qvalues.leakage import STYLES, emoji_count, partial_correlation
 from turnwise.qvalues.scale import pessimistic, reward_in_space, reward_scale
 from turnwise.qvalues.stopping import Gains, StopRules, best_gains, has_stalled, stop_reason
 from turnwise.qvalues.targets import (
-    censored_share,
     fqe_target,
-    has_fqe_target,
     has_monte_carlo_target,
     rewards_with_outcome,
 )
@@ -54,7 +52,6 @@ __all__ = [
     "Reliability",
     "StopRules",
     "best_gains",
-    "censored_share",
     "emoji_count",
     "error_half_spread",
     "first_beta",
@@ -63,7 +60,6 @@ __all__ = [
     "fqe_target",
     "gain_bound",
     "gate",
-    "has_fqe_target",
     "has_monte_carlo_target",
     "has_stalled",
     "improvement_bound",

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from turnwise.arrays import check_same_shape, last_turn
-from turnwise.errors import LogsError
 
 
 def rewards_with_outcome(reward_BK: Tensor, outcome_B: Tensor, is_step_BK: Tensor) -> Tensor:
@@ -52,19 +51,3 @@ def fqe_target(reward: Tensor, next_value: Tensor, is_last: Tensor, *, discount:
     """
     check_same_shape(reward=reward, next_value=next_value, is_last=is_last)
     return reward + discount * torch.where(is_last, torch.zeros_like(next_value), next_value)
-
-
-def has_fqe_target(is_step_BK: Tensor, is_censored_B: Tensor) -> Tensor:
-    """True for every step but a censored conversation's last. Returns bool BK."""
-    return is_step_BK & ~(last_turn(is_step_BK) & is_censored_B.unsqueeze(1))
-
-
-def censored_share(is_step_BK: Tensor, is_censored_B: Tensor) -> float:
-    """Share of the steps that have no Monte Carlo target because the outcome is unknown.
-
-    Raises LogsError where there is no step.
-    """
-    num_steps = int(is_step_BK.sum())
-    if num_steps == 0:
-        raise LogsError("expected a decision step, found none; are these conversations?")
-    return int((is_step_BK & is_censored_B.unsqueeze(1)).sum()) / num_steps
