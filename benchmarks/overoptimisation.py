@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +93,7 @@ class BlindFit:
     a: Blind
     b: Blind
     slopes: tuple[float, ...] = (1.0, 1.0)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def gate_of(seed: int) -> dict[str, object]:
