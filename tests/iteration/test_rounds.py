@@ -275,6 +275,7 @@ def test_logs_alone_leave_a_candidate_and_ask_for_its_logs(tmp_path: Path) -> No
     ruled = json.loads((tmp_path / "run/round_000/confirm_0/confirm.json").read_text())
     assert ruled["verdict"] in ("null", "reject")
     assert ruled["new"]["conversations"] == ruled["old"]["conversations"] == 24
+    assert ruled["shared_customers"] == 0
 
 
 def test_a_policy_that_did_not_move_is_served_to_nobody(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def judged(arms: tuple[Arm, Arm], config: ConfirmConfig, *, is_paired: bool) -> 
         "old": outcome_of(old),
         "difference": asdict(found.comparison.score),
         "violations": {name: asdict(rise) for name, rise in found.comparison.violations.items()},
+        "shared_customers": found.comparison.shared_customers,  # randomised by customer: 0
         "is_paired": is_paired,
     }
 
