@@ -83,9 +83,7 @@ def main() -> None:
     assert found["read"] == arguments.conversations == found["imported"] + 1, found
     print(f"{found['read']:,} conversations, {size_mb:.0f} MB -> {kept_mb:.0f} MB of Parquet")
     print(f"{found['read'] / found['seconds']:,.0f} conversations/s ({found['seconds']:.0f} s)")
-    print(
-        f"{found['read'] / cpu_s:,.0f} conversations a second of processor time ({cpu_s:.0f} s)"
-    )
+    print(f"{found['read'] / cpu_s:,.0f} conversations a second of processor time ({cpu_s:.0f} s)")
     print(f"peak resident memory {peak_mb:.0f} MB; one broken line cost one row")
 
 

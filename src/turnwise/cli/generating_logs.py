@@ -1,6 +1,7 @@
 """What `turnwise logs generate` does: sellers that are rules, or a model, keep logs of a task."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from turnwise.cli.assemble import ready
@@ -10,18 +11,33 @@ from turnwise.iteration.config import CollectConfig
 from turnwise.iteration.world import TaskWorld
 from turnwise.records import write_logged, write_logged_jsonl
 from turnwise.tasks.sell import make_sell
-from turnwise.tasks.sell_logs import LogPolicy, generate_logs, write_raw_logs
+from turnwise.tasks.sell_logs import LogPolicy, LogShares, generate_logs, write_raw_logs
 
 
 def of_sellers(
-    task: str, preset: str, policy: LogPolicy, *, conversations: int, seed: int
+    task: str,
+    preset: str,
+    policy: LogPolicy,
+    *,
+    conversations: int,
+    seed: int,
+    shares: Mapping[str, float],
 ) -> Iterator[LoggedConversation]:
-    """Logs of a task's sellers. Raises ConfigError for a task that has none."""
+    """Logs of a task's sellers.
+
+    shares: of each complication, where it is not the usual one. Raises ConfigError for a task that
+    has no sellers, or a share that there is not.
+    """
     if task != "sell":
         raise ConfigError(
             f"expected the task sell, found {task}; no other has sellers to log, name a --model"
         )
-    return generate_logs(make_sell(preset, {}), policy, conversations, seed)
+    known = [field.name for field in fields(LogShares) if field.type is float]
+    unknown = sorted(shares.keys() - set(known))
+    if unknown:
+        raise ConfigError(f"expected --share of {', '.join(known)}, found {', '.join(unknown)}")
+    own = LogShares(**shares)  # type: ignore[arg-type]  # floats, by the line above
+    return generate_logs(make_sell(preset, {}), policy, conversations, seed, own)
 
 
 def of_model(

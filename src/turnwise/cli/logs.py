@@ -142,6 +142,9 @@ def generate(
         str | None, typer.Option(help="Leads them instead: a run, a model's folder, a hub id.")
     ] = None,
     version: Annotated[str | None, typer.Option(help="What the logs call the model.")] = None,
+    share: Annotated[
+        Pairs, typer.Option(metavar="NAME=SHARE", help="e.g. edited=0, of what sellers' logs hold.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Of the task.")] = "medium",
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     raw: Annotated[
@@ -158,9 +161,17 @@ def generate(
         from turnwise.cli import generating_logs
         from turnwise.cli.progress import working
         from turnwise.cli.results import as_json_line
+        from turnwise.cli.taking_logs import numbers
 
         logs = (
-            generating_logs.of_sellers(task, preset, policy, conversations=conversations, seed=seed)
+            generating_logs.of_sellers(
+                task,
+                preset,
+                policy,
+                conversations=conversations,
+                seed=seed,
+                shares=numbers(share or (), "--share"),
+            )
             if model is None or version is None
             else generating_logs.of_model(
                 task, preset, model, version, conversations=conversations, seed=seed

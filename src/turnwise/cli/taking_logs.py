@@ -72,10 +72,7 @@ def import_options(
         columns={field: column for field, column in names.items() if field not in theirs},
         timezone=timezone,
         sort_by_time=sort_by_time,
-        outcome_map={
-            word: _number(value, "--outcome")
-            for word, value in _pairs(outcome_words, "--outcome").items()
-        },
+        outcome_map=numbers(outcome_words, "--outcome"),
         outcome_name=outcome_name,
         return_range=return_range,
         after_outcome=after_outcome,
@@ -108,6 +105,11 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
             raise ConfigError(f"expected {option} A=B, found {option} {text}")
         pairs[left] = right
     return pairs
+
+
+def numbers(texts: Sequence[str], option: str) -> dict[str, float]:
+    """Each word with its number. Raises ConfigError where the option does not say WORD=NUMBER."""
+    return {word: _number(value, option) for word, value in _pairs(texts, option).items()}
 
 
 def _number(text: str, option: str) -> float:
