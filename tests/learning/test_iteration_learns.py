@@ -15,13 +15,8 @@ from turnwise.iteration import IterateConfig, policy_of
 from turnwise.training.observer import Silent
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "iterative_ppo.toml"
-# Smaller than the recipe in all that costs time. The gate is asked and not obeyed: with so few
-# conversations its interval is wide. Monte Carlo returns spare the sweeps of fitted Q evaluation.
-CHANGES = [
-    "seed=7", "num_threads=1", "rounds=2", "collect.conversations=1000", "q.targets=mc",
-    "q.pool=drop", "gate.mode=warn", "gate.judge=none", "improve.max_steps=30",
-    "confirm.scenarios=256", "preview.num_prompts=64",
-]  # fmt: skip
+# Two rounds of seed 0 of the study in docs/experiments.md, with the recipe's own gate.
+CHANGES = ["seed=0", "num_threads=1", "rounds=2", "gate.judge=none"]
 
 
 def test_two_rounds_of_logs_raise_purchases(tmp_path: Path) -> None:
@@ -32,8 +27,7 @@ def test_two_rounds_of_logs_raise_purchases(tmp_path: Path) -> None:
         json.loads(path.read_text())["verdict"]
         for path in sorted((tmp_path / "run").glob("round_*/confirm_*/confirm.json"))
     ]
-    assert "promote" in rulings
-    assert "reject" not in rulings
+    assert rulings == ["promote", "promote"]
 
     assembly = assemble(as_run(config), Silent())
 
@@ -45,7 +39,7 @@ def test_two_rounds_of_logs_raise_purchases(tmp_path: Path) -> None:
     after = played(policy_of(assembly.backend, config, "end", weights).publish())
     score = comparison(before, after)["score"]
     assert isinstance(score, dict)
-    # .27 at the start; one round alone gave +.16 on other seeds, an error of .02.
-    assert score["low"] > 0.05
+    # .27 at the start and .55 after two rounds over 1,024 scenarios; here an error of .025.
+    assert score["low"] > 0.1
     assert (done.models["policy"] / "config.json").is_file()
     assert "pi" in done.page.read_text(encoding="utf-8")
